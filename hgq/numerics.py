@@ -136,7 +136,7 @@ class Fixed:
         if overflow in ("SAT", "SAT_SYM"):  # both ends lie on the grid, so clipping first changes nothing but keeps numbers small
             x = np.clip(x, self.value(self.low), self.value(self.high))
         u = _round_real(np.ldexp(x, self.f), rounding, rng)
-        return self._overflow(u, overflow)
+        return self.overflowed(u, overflow)
 
     def requantize(
         self,
@@ -152,12 +152,9 @@ class Fixed:
             Int64Overflow: a left shift would leave 64 bits.
         """
         check_modes(rounding, overflow)
-        drop = np.asarray(f, np.int64) - self.f
-        right, left = np.clip(drop, 0, 62), np.maximum(-drop, 0)
-        u = _round_shift(np.asarray(mantissa, np.int64), right, rounding, rng)
-        return self._overflow(shift_left(u, left, "quantize"), overflow)
+        return self.overflowed(rescale(mantissa, f, self.f, rounding, rng), overflow)
 
-    def _overflow(self, u: NDArray, overflow: Overflow) -> Ints:
+    def overflowed(self, u: NDArray, overflow: Overflow) -> Ints:
         """Bring rounded mantissas `u` (int64, or float64 holding integers) into range."""
         low, high = self.low, self.high
         span = np.where(self.width > 0, high - low + 1, 1)
@@ -222,6 +219,17 @@ def shift_left(m: Ints, bits: ArrayLike, where: str) -> Ints:
             fix="Bound the bitwidths of this layer or of the one before (constraint on i and f), or add a quantizer between them.",
         )
     return m << np.minimum(bits, MAX_WIDTH)
+
+
+def rescale(mantissa: ArrayLike, f: ArrayLike, to_f: ArrayLike, rounding: Rounding, rng: np.random.Generator | None = None) -> Ints:
+    """Mantissas with `to_f` fractional bits of the numbers ``mantissa * 2**-f``: rounded, never overflowed.
+
+    Raises:
+        Int64Overflow: a left shift would leave 64 bits.
+    """
+    drop = np.asarray(f, np.int64) - np.asarray(to_f, np.int64)
+    right, left = np.clip(drop, 0, MAX_WIDTH), np.maximum(-drop, 0)
+    return shift_left(_round_shift(np.asarray(mantissa, np.int64), right, rounding, rng), left, "quantize")
 
 
 def _round_real(u: NDArray[np.float64], rounding: Rounding, rng: np.random.Generator | None) -> NDArray[np.float64]:

@@ -1,0 +1,90 @@
+"""What each op means: one function, written once against the NumPy protocol.
+
+Run on `IntArray` such a function is the golden model, on `RangeArray` it proves formats, on alkaid's ``FVArray`` it is the RTL lowering. Every
+array carries a leading batch axis; constants have none. To add an op, write its function here under ``@op``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from hgq.numerics import Fixed, Overflow, Rounding
+
+
+@dataclass(frozen=True)
+class Op:
+    """One row of the op table.
+
+    Args:
+        name: The name nodes use.
+        function: Its meaning.
+        arity: How many values it reads.
+        attrs: Names of its static arguments, all required.
+        constant: Positions of the operands that must be constants.
+    """
+
+    name: str
+    function: Callable[..., Any]
+    arity: int
+    attrs: tuple[str, ...]
+    constant: tuple[int, ...]
+
+
+OPS: dict[str, Op] = {}
+
+
+def op(arity: int, attrs: tuple[str, ...] = (), constant: tuple[int, ...] = ()) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Put a function into the op table under its own name."""
+
+    def register(function: Callable[..., Any]) -> Callable[..., Any]:
+        OPS[function.__name__] = Op(function.__name__, function, arity, attrs, constant)
+        return function
+
+    return register
+
+
+@op(1, attrs=("format", "rounding", "overflow"))
+def quantize(x: Any, *, format: Fixed, rounding: Rounding, overflow: Overflow) -> Any:
+    """Round and overflow into a format: the only op that loses information. Definition: `Fixed.requantize`."""
+    k, i, f = format.astuple()
+    if overflow != "WRAP_SM":
+        return x.quantize(k, i, f, overflow_mode=overflow, round_mode=rounding)
+    # Sign-magnitude wrap is a wrap to one more bit, reflected at both ends; the last step states the format, it changes no value.
+    y = x.quantize(k, i + 1, f, overflow_mode="WRAP", round_mode=rounding)
+    y = np.minimum(y, (2 * format.value(format.high) + np.exp2(-f)) - y)
+    y = np.maximum(y, np.where(k == 1, 2 * format.value(format.low) - np.exp2(-f), 0.0) - np.where(k == 1, 1.0, 0.0) * y)
+    return y.quantize(k, i, f, overflow_mode="WRAP", round_mode="TRN")
+
+
+@op(2, constant=(1,))
+def matmul(x: Any, w: Any) -> Any:
+    """Sum over the last axis of `x` and the first of the constant `w` (n, m); exact."""
+    return x @ w
+
+
+@op(2)
+def add(x: Any, y: Any) -> Any:
+    """Sum, with NumPy's broadcasting; exact."""
+    return x + y
+
+
+@op(2, constant=(1,))
+def multiply(x: Any, c: Any) -> Any:
+    """Product with a constant, with NumPy's broadcasting; exact."""
+    return x * c
+
+
+@op(1)
+def relu(x: Any) -> Any:
+    """max(x, 0); exact."""
+    return np.maximum(x, 0.0)
+
+
+@op(1, attrs=("shape",))
+def reshape(x: Any, *, shape: tuple[int, ...]) -> Any:
+    """The same elements in another shape, in C order; `shape` is without batch."""
+    return np.reshape(x, (len(x), *shape))

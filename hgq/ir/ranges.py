@@ -1,0 +1,136 @@
+"""`RangeArray`: what values can occur. Running a graph over these proves the format of every value.
+
+An element is an interval ``[low, high]`` and the exponent of its least significant bit, both exact. As with `IntArray`, arrays follow the NumPy
+protocol, so ranges are proven by the very functions that define the ops.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.lib.mixins import NDArrayOperatorsMixin
+from numpy.typing import ArrayLike
+
+from hgq.ir.integers import IntArray
+from hgq.numerics import Fixed, Ints, Overflow, Rounding, rescale, trailing_zeros
+
+if TYPE_CHECKING:
+    from hgq.ir.graph import Graph
+
+NO_BITS = -4096
+"""`lsb` of an element that is always 0: coarser than anything, so that it never decides a sum's."""
+
+
+class RangeArray(NDArrayOperatorsMixin):
+    """Intervals of real numbers on a grid.
+
+    Args:
+        low: Least values.
+        high: Greatest values, same shape.
+        lsb: Fractional bits of the coarsest grid known to hold each element.
+    """
+
+    def __init__(self, low: IntArray, high: IntArray, lsb: Ints) -> None:
+        f = max(low.f, high.f)
+        self.low, self.high = low, high = IntArray(low.at(f), f), IntArray(high.at(f), f)
+        exact = np.where(low.mantissa == 0, NO_BITS, f - trailing_zeros(low.mantissa))
+        self.lsb = np.where(low.mantissa == high.mantissa, exact, np.broadcast_to(lsb, low.shape))
+
+    @staticmethod
+    def of_format(fixed: Fixed) -> RangeArray:
+        """Everything that a format can hold, with a batch axis of one sample."""
+        low, high = (IntArray.of_formats(m[None], fixed.f) for m in (fixed.low, fixed.high))
+        return RangeArray(low, high, fixed.f[None])
+
+    @staticmethod
+    def of_reals(values: ArrayLike) -> RangeArray:
+        """Constants."""
+        exact = IntArray.of_reals(values)
+        return RangeArray(exact, exact, np.zeros(exact.shape, np.int64))
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.low.shape
+
+    @property
+    def ndim(self) -> int:
+        return self.low.ndim
+
+    def __len__(self) -> int:
+        return len(self.low)
+
+    def __getitem__(self, index: Any) -> RangeArray:
+        return RangeArray(self.low[index], self.high[index], self.lsb[index])
+
+    def format(self) -> Fixed:
+        """The narrowest format of each element, without the batch axis."""
+        low, high, lsb = (part[0] for part in (self.low.mantissa, self.high.mantissa, self.lsb))
+        zero = (low == 0) & (high == 0)
+        cut = np.where(zero, 0, self.low.f - lsb)  # both ends lie on the grid: nothing is lost
+        return Fixed.spanning(low >> cut, high >> cut, np.where(zero, 0, lsb))
+
+    def quantize(self, k: ArrayLike, i: ArrayLike, f: ArrayLike, overflow_mode: Overflow, round_mode: Rounding) -> RangeArray:
+        fixed = Fixed(k, i, f)
+        rounded = [rescale(end.mantissa, end.f, fixed.f, round_mode) for end in (self.low, self.high)]
+        ends = [fixed.overflowed(end, overflow_mode) for end in rounded]
+        if overflow_mode == "WRAP":  # monotone only while nothing wraps
+            wraps = (rounded[0] < fixed.low) | (rounded[1] > fixed.high)
+            ends = [np.where(wraps, fixed.low, ends[0]), np.where(wraps, fixed.high, ends[1])]
+        low, high = (IntArray.of_formats(end, np.broadcast_to(fixed.f, end.shape)) for end in ends)
+        return RangeArray(low, high, np.minimum(self.lsb, fixed.f))
+
+    def __array_ufunc__(self, ufunc: np.ufunc, method: str, *operands: Any, **kwargs: Any) -> Any:
+        rule = _UFUNCS.get(ufunc)
+        if rule is None or method != "__call__" or kwargs:
+            return NotImplemented
+        return rule(*(x if isinstance(x, RangeArray) else RangeArray.of_reals(x) for x in operands))
+
+    def __array_function__(self, function: Callable[..., Any], types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if function not in (np.reshape, np.transpose, np.take):
+            return NotImplemented
+        moved = (function(part, *args[1:], **kwargs) for part in (args[0].low, args[0].high, args[0].lsb))
+        return RangeArray(*moved)
+
+
+def _hull(corners: Iterable[IntArray]) -> tuple[IntArray, IntArray]:
+    first, *rest = corners
+    low = high = first
+    for corner in rest:
+        low, high = np.minimum(low, corner), np.maximum(high, corner)
+    return low, high
+
+
+def _multiply(x: RangeArray, y: RangeArray) -> RangeArray:
+    low, high = _hull(a * b for a in (x.low, x.high) for b in (y.low, y.high))
+    return RangeArray(low, high, np.maximum(x.lsb + y.lsb, NO_BITS))
+
+
+def _matmul(x: RangeArray, w: RangeArray) -> RangeArray:
+    """`w` is constant (the spec says so), hence its sign tells which end of `x` counts."""
+    up, down = np.maximum(w.low, 0.0), np.minimum(w.low, 0.0)
+    low, high = x.low @ up + x.high @ down, x.high @ up + x.low @ down
+    grid = np.where(w.low.mantissa == 0, NO_BITS, w.lsb)
+    lsb = np.stack([(x.lsb + grid[:, j]).max(axis=-1, initial=NO_BITS) for j in range(grid.shape[-1])], axis=-1)
+    return RangeArray(low, high, np.maximum(lsb, NO_BITS))
+
+
+_UFUNCS: dict[np.ufunc, Callable[..., RangeArray]] = {
+    np.add: lambda x, y: RangeArray(x.low + y.low, x.high + y.high, np.maximum(x.lsb, y.lsb)),
+    np.subtract: lambda x, y: RangeArray(x.low - y.high, x.high - y.low, np.maximum(x.lsb, y.lsb)),
+    np.maximum: lambda x, y: RangeArray(np.maximum(x.low, y.low), np.maximum(x.high, y.high), np.maximum(x.lsb, y.lsb)),
+    np.minimum: lambda x, y: RangeArray(np.minimum(x.low, y.low), np.minimum(x.high, y.high), np.maximum(x.lsb, y.lsb)),
+    np.negative: lambda x: RangeArray(-x.high, -x.low, x.lsb),
+    np.multiply: _multiply,
+    np.matmul: _matmul,
+}
+
+
+def prove_formats(graph: Graph) -> dict[str, Fixed]:
+    """The narrowest format that holds each value of a graph, by name; shapes without batch."""
+    from hgq.ir.interpret import evaluate
+
+    ports = {port.name: RangeArray.of_format(port.format) for port in graph.inputs}
+    values = evaluate(graph, ports)
+    return {name: value.format() for name, value in values.items()} | {name: const.format for name, const in graph.consts.items()}

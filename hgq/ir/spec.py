@@ -1,0 +1,104 @@
+"""The invariants of a graph. Checked after freezing, after loading and after every pass."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+
+from hgq.errors import GraphError, HGQError
+from hgq.ir.graph import Const, Graph, Node
+from hgq.ir.ops import OPS
+from hgq.numerics import OVERFLOWS, Fixed
+
+NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_./\-]{0,199}")
+CONST_WIDTH = 53
+
+
+def check(graph: Graph) -> Graph:
+    """Return the graph if it keeps every invariant.
+
+    Raises:
+        GraphError: naming the node and the rule it breaks.
+    """
+    if not graph.inputs or not graph.outputs:
+        raise GraphError("A graph needs an input and an output.", where=graph.name)
+    _check_names(graph)
+    for port in graph.inputs:
+        _check_format(port.format, port.shape, f"input {port.name}")
+        if port.rounding == "S_RND" or port.overflow not in OVERFLOWS:
+            raise GraphError("A port's mode is not deterministic.", where=f"input {port.name}", received=port.rounding)
+    for const in graph.consts.values():
+        _check_const(const)
+    defined = {port.name for port in graph.inputs}
+    for node in graph.nodes:
+        _check_node(node, graph, defined)
+        defined.add(node.name)
+    for name in graph.outputs:
+        if name not in defined:
+            raise GraphError("An output is never defined.", where=f"graph {graph.name}", expected="a port or a node", received=name)
+    _check_shapes(graph)
+    return graph
+
+
+def _check_names(graph: Graph) -> None:
+    names = [port.name for port in graph.inputs] + list(graph.consts) + [node.name for node in graph.nodes]
+    seen: set[str] = set()
+    for name in names:
+        if not NAME.fullmatch(name):
+            raise GraphError("A value's name has characters it must not have.", expected=NAME.pattern, received=repr(name))
+        if name in seen:
+            raise GraphError("Two values share a name.", where=f"graph {graph.name}", received=name)
+        seen.add(name)
+    for key, const in graph.consts.items():
+        if key != const.name:
+            raise GraphError("A constant is filed under another name.", expected=const.name, received=key)
+
+
+def _check_format(fixed: Fixed, shape: tuple[int, ...], where: str) -> None:
+    if fixed.shape != tuple(shape):
+        raise GraphError("A format does not have the shape of its value.", where=where, expected=str(tuple(shape)), received=str(fixed.shape))
+
+
+def _check_const(const: Const) -> None:
+    where = f"constant {const.name}"
+    if const.mantissa.dtype != np.int64:
+        raise GraphError("A constant must be int64.", where=where, received=str(const.mantissa.dtype))
+    _check_format(const.format, const.mantissa.shape, where)
+    if const.format.width.max(initial=0) > CONST_WIDTH:
+        raise GraphError("A constant is too wide.", where=where, expected=f"at most {CONST_WIDTH} bits")
+    if ((const.mantissa < const.format.low) | (const.mantissa > const.format.high)).any():
+        raise GraphError("A constant does not fit its format.", where=where)
+
+
+def _check_node(node: Node, graph: Graph, defined: set[str]) -> None:
+    where = f"node {node.name} ({node.op}), layer {node.source or '?'}"
+    spec = OPS.get(node.op)
+    if spec is None:
+        raise GraphError("Unknown op.", where=where, expected=", ".join(OPS), received=node.op)
+    if len(node.inputs) != spec.arity:
+        raise GraphError("Wrong number of operands.", where=where, expected=str(spec.arity), received=str(len(node.inputs)))
+    if set(node.attrs) != set(spec.attrs):
+        raise GraphError("Wrong attributes.", where=where, expected=", ".join(spec.attrs), received=", ".join(node.attrs))
+    for position, name in enumerate(node.inputs):
+        if name not in defined and name not in graph.consts:
+            raise GraphError("A value is used before it is defined.", where=where, received=name)
+        if position in spec.constant and name not in graph.consts:
+            raise GraphError("An operand must be a constant.", where=where, received=name)
+    if all(name in graph.consts for name in node.inputs):
+        raise GraphError("A node reads constants only.", where=where, fix="Fold it into one constant.")
+    if node.op == "quantize" and node.attrs["rounding"] == "S_RND":
+        raise GraphError("A frozen graph cannot round stochastically.", where=where, fix="Use RND: its expectation is the same grid.")
+
+
+def _check_shapes(graph: Graph) -> None:
+    """Shapes and formats follow from the graph; deriving them finds whatever does not fit together."""
+    try:
+        formats = graph.formats()
+    except HGQError:
+        raise
+    except (ValueError, TypeError, IndexError) as error:
+        raise GraphError("Shapes do not fit together.", where=f"graph {graph.name}", received=str(error)) from error
+    for node in graph.nodes:
+        if node.op == "quantize":
+            _check_format(node.attrs["format"], formats[node.inputs[0]].shape, f"node {node.name}")

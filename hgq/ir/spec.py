@@ -57,7 +57,9 @@ def _check_names(graph: Graph) -> None:
 
 def _check_format(fixed: Fixed, shape: tuple[int, ...], where: str) -> None:
     if fixed.shape != tuple(shape):
-        raise GraphError("A format does not have the shape of its value.", where=where, expected=str(tuple(shape)), received=str(fixed.shape))
+        raise GraphError(
+            "A format does not have the shape of its value.", where=where, expected=str(tuple(shape)), received=str(fixed.shape)
+        )
 
 
 def _check_const(const: Const) -> None:

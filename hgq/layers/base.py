@@ -1,0 +1,121 @@
+"""What every quantized layer is."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from hgq import quantizers
+from hgq.errors import ConfigError
+from hgq.quantizers import FixedQuantizer
+from hgq.quantizers.fixed import check_policy
+
+if TYPE_CHECKING:  # the IR knows nothing of layers, and layers need it only when they are frozen
+    from hgq.ir.build import GraphBuilder, Ref
+
+DEFAULT_BETA = 1e-6
+
+
+class QLayer(keras.layers.Layer):
+    """Base class of quantized layers.
+
+    A subclass writes ``build``, `forward` (not ``call``), `cost` if it needs hardware, and `to_ir`. ``call`` is a template: it runs `forward`
+    and, in training, adds ``beta * cost()`` to the losses. Because only this template charges, a subclass that inherits ``call``, or overrides
+    it and calls ``super().call``, charges once. A layer that a model uses twice charges twice: its hardware is there twice.
+
+    Args:
+        beta: Loss per EBOP. A variable, for schedules: see `hgq.layers.set_beta`.
+
+    Attributes:
+        beta: That variable, float32, not trainable.
+        ebops: What the last training call charged for, float32. `hgq.layers.total_ebops` computes it anew.
+    """
+
+    def __init__(self, *, beta: float | None = None, **kwargs) -> None:
+        super().__init__(**kwargs)
+        check_policy(self)
+        initial = DEFAULT_BETA if beta is None else float(beta)
+        self.initial_beta = initial
+        self.beta = self.add_weight(name="beta", shape=(), initializer=keras.initializers.Constant(initial), dtype="float32", trainable=False)
+        self.ebops = self.add_weight(name="ebops", shape=(), initializer="zeros", dtype="float32", trainable=False)
+
+    def call(self, inputs, training=None):
+        outputs = self.forward(inputs, training)
+        if training and type(self).cost is not QLayer.cost:
+            cost = self.cost()
+            self.ebops.assign(tf.stop_gradient(cost))
+            self.add_loss(tf.convert_to_tensor(self.beta) * cost)
+        return outputs
+
+    def forward(self, inputs, training=None):
+        """The layer's function: quantized in training and inference."""
+        raise NotImplementedError(f"{type(self).__name__} defines no forward().")
+
+    def cost(self):
+        """EBOPs of one instance from the present variables: a float32 scalar that is differentiable in the bits."""
+        return tf.zeros(())
+
+    def to_ir(self, b: GraphBuilder, *inputs: Ref) -> Ref:
+        """Add this layer's inference, as frozen now, to the graph."""
+        raise NotImplementedError(f"{type(self).__name__} defines no to_ir().")
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "beta": self.initial_beta}
+
+    # ---- for subclasses -------------------------------------------------------------------------------------------------------------------
+
+    def _quantizer(self, identifier: quantizers.Identifier, place: str, argument: str) -> FixedQuantizer | None:
+        """This layer's own quantizer from what the user gave, named as the argument is."""
+        return quantizers.get(identifier, place, argument)
+
+    def _required_quantizer(self, identifier: quantizers.Identifier, place: str, argument: str) -> FixedQuantizer:
+        quantizer = self._quantizer(identifier, place, argument)
+        if quantizer is None:
+            raise ConfigError(
+                f"{type(self).__name__} needs its {argument}: cost and firmware follow from its format.",
+                where=f"layer {self.name}",
+                expected='a quantizer, such as "data" or "kif(i0=2, f0=6)"',
+                received="None",
+            )
+        return quantizer
+
+    def _positions_shape(self, input_shape) -> tuple[int, ...]:
+        """`input_shape` without the batch; hardware needs all of it to be known."""
+        shape = tuple(input_shape[1:])
+        if not shape or None in shape:
+            raise ConfigError(
+                "A quantized layer needs a static input shape: its hardware is built for it.",
+                where=f"layer {self.name}",
+                expected="(batch, sizes…), at least one axis after the batch, all known",
+                received=str(tuple(input_shape)),
+            )
+        return shape
+
+
+def bits_of_constant(quantizer: FixedQuantizer, constant):
+    """Effective bits of a weight tensor as inference will see it."""
+    return quantizer.constant_bits(quantizer(tf.convert_to_tensor(constant), training=False))
+
+
+def constant_to_ir(b: GraphBuilder, quantizer: FixedQuantizer, constant, name: str) -> Ref:
+    """A quantized weight as a constant of the graph."""
+    mantissa, fixed = quantizer.quantized_constant(np.asarray(constant))
+    return b.constant(mantissa, fixed, name=name)
+
+
+def quantize_to_ir(b: GraphBuilder, quantizer: FixedQuantizer | None, x: Ref, name: str) -> Ref:
+    """A data quantizer as a node of the graph; none, no node."""
+    if quantizer is None:
+        return x
+    return b.quantize(x, quantizer.format().broadcast_to(tuple(x.shape)), quantizer.frozen_rounding, quantizer.overflow, name=name)
+
+
+def identifier_config(**named: Any) -> dict:
+    """Keras objects by their serialized form, for ``get_config``."""
+    return {name: keras.saving.serialize_keras_object(thing) if thing is not None else None for name, thing in named.items()}

@@ -1,0 +1,85 @@
+"""The quantized layers of a model, however deeply nested."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import keras
+
+from hgq.layers.base import QLayer
+
+
+def qlayers(model: keras.layers.Layer) -> list[QLayer]:
+    """Every `QLayer` in `model`, each once, in the order of the model."""
+    return [layer for layer in _walk(model, set()) if isinstance(layer, QLayer)]
+
+
+def set_beta(model: keras.layers.Layer, value: float) -> None:
+    """Set the loss per EBOP of every quantized layer."""
+    for layer in qlayers(model):
+        layer.beta.assign(value)
+
+
+def total_ebops(model: keras.layers.Layer) -> float:
+    """EBOPs of the whole model from its present variables; a layer counts once for every time the model uses it."""
+    return float(sum(count * float(layer.cost()) for layer, count in uses(model)))
+
+
+def uses(model: keras.layers.Layer) -> list[tuple[QLayer, int]]:
+    """Every built `QLayer` and how many copies of it the hardware has. In a subclassed model, whose calls nobody knows, one."""
+    counts: dict[int, int] = {}
+    _count(model, 1, counts)
+    return [(layer, counts.get(id(layer), 1)) for layer in qlayers(model) if layer.built]
+
+
+def _count(layer, times: int, counts: dict[int, int]) -> None:
+    counts[id(layer)] = counts.get(id(layer), 0) + times
+    if isinstance(layer, keras.Sequential) or not isinstance(layer, keras.Model):
+        for child in _children(layer):
+            _count(child, times, counts)
+    else:
+        nodes = {entry["name"]: len(entry["inbound_nodes"]) for entry in _graph(layer)}
+        for child in _children(layer):
+            _count(child, times * nodes.get(child.name, 1), counts)
+
+
+def _graph(model) -> list[dict]:
+    """The layers of a functional model with their calls; empty for a subclassed one."""
+    if not getattr(model, "inputs", None):
+        return []
+    config = model.get_config()
+    return [entry for entry in config.get("layers", []) if "inbound_nodes" in entry]
+
+
+def _walk(layer, seen: set[int]) -> Iterator[keras.layers.Layer]:
+    if id(layer) in seen:
+        return
+    seen.add(id(layer))
+    yield layer
+    for child in _children(layer):
+        yield from _walk(child, seen)
+
+
+def _children(layer) -> list[keras.layers.Layer]:
+    """The layers of a model, or those that a plain layer keeps as attributes (alone, or in lists and dictionaries)."""
+    if isinstance(layer, keras.Model):
+        return list(layer.layers)
+    found: dict[int, keras.layers.Layer] = {}
+
+    def collect(value) -> None:
+        if isinstance(value, keras.layers.Layer):
+            found.setdefault(id(value), value)
+        elif isinstance(value, list | tuple):
+            for part in value:
+                collect(part)
+        elif isinstance(value, dict):
+            for part in value.values():
+                collect(part)
+
+    for name, value in vars(layer).items():
+        if not name.startswith("_"):
+            collect(value)
+    for name, value in vars(layer).items():
+        if name.startswith("_"):
+            collect(value)
+    return list(found.values())

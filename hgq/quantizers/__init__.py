@@ -1,0 +1,23 @@
+"""Trainable quantizers, and `get`, which makes one from a string.
+
+Importing this package imports Keras and TensorFlow.
+"""
+
+from __future__ import annotations
+
+import keras
+
+from hgq.errors import ConfigError
+
+if keras.config.backend() != "tensorflow":
+    raise ConfigError(
+        "hgqc trains on Keras' TensorFlow backend.",
+        expected="tensorflow",
+        received=keras.config.backend(),
+        fix="Set the environment variable KERAS_BACKEND=tensorflow (or unset it) before the first import of keras.",
+    )
+
+from hgq.quantizers.fixed import FixedQuantizer  # noqa: E402
+from hgq.quantizers.get import Identifier, get, serialize  # noqa: E402
+
+__all__ = ["FixedQuantizer", "Identifier", "get", "serialize"]

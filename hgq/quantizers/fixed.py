@@ -1,0 +1,441 @@
+"""The trainable fixed-point quantizer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from hgq.errors import ConfigError
+from hgq.numerics import Fixed, Ints, Rounding, check_modes
+from hgq.quantizers import ops
+from hgq.quantizers.constraints import Between
+from hgq.quantizers.places import PLACES, Bounds, initial_bits, place as named_place
+
+GRANULARITIES = ("element", "channel", "tensor")
+LIMIT = 60.0  # bounds beyond this would leave the exponents of float32
+
+
+@keras.saving.register_keras_serializable(package="hgqc")
+class FixedQuantizer(keras.layers.Layer):
+    """Quantizes to ``Fixed(k, i, f)`` and learns the bits (HGQ, arXiv:2405.00645).
+
+    Two parametrisations over one core: ``"kif"`` trains i and f, ``"kbi"`` trains b and i with ``f = b - i``. With overflow ``SAT`` and
+    ``SAT_SYM``, i is trained. With ``WRAP`` and ``WRAP_SM`` it is *tracked*:
+
+    * data: each training call sets ``i <- max(i - i_decay, what the batch needs)`` and k to 1 once a negative number was seen. Training only
+      rounds; inference wraps. `observe` widens the range over a calibration set.
+    * constants (places ``"weight"`` and ``"bias"``): k and i are always exactly what the present values need, so nothing ever wraps.
+
+    Arguments left out take the default of the place (`hgq.quantizers.places.PLACES`).
+
+    Args:
+        parametrization: ``"kif"`` or ``"kbi"``.
+        place: ``"weight"``, ``"bias"`` or ``"data"``; a layer fills it in for the quantizers it is given.
+        granularity: ``"element"``, ``"channel"`` (last axis) or ``"tensor"``: what shares one bitwidth. Data always shares it over the batch.
+        k0: Initial sign bit, 0 or 1. Tracked data: only until the first training call, which sets it from the data.
+        i0: Initial integer bits, sign not counted.
+        f0: Initial fractional bits.
+        b0: Initial ``i + f``. Any two of the three, or one alone; three must agree.
+        rounding: One of `hgq.numerics.ROUNDINGS`. ``S_RND`` is stochastic in training and rounds as ``RND`` in inference.
+        overflow: One of `hgq.numerics.OVERFLOWS`.
+        i_decay: Bits by which a tracked range shrinks per training call.
+        i_bounds: Between which values i is kept.
+        f_bounds: The same for f; kif only.
+        b_bounds: The same for b; kbi only.
+        l1: Weight of a loss ``l1 * sum(max(i + f, 0))``, charged in training: pulls the bits to zero, and leaves them there.
+        adapt_to_magnitude: Constants only: start each group with b0 bits right below its largest magnitude, ``i = ceil(log2(max |w|))``.
+        seed: Of ``S_RND``.
+
+    Raises:
+        ConfigError: arguments that mean nothing or contradict each other.
+    """
+
+    def __init__(
+        self,
+        parametrization: str | None = None,
+        *,
+        place: str | None = None,
+        granularity: str | None = None,
+        k0: int | None = None,
+        i0: float | None = None,
+        f0: float | None = None,
+        b0: float | None = None,
+        rounding: str | None = None,
+        overflow: str | None = None,
+        i_decay: float = 0.01,
+        i_bounds: Bounds | None = None,
+        f_bounds: Bounds | None = None,
+        b_bounds: Bounds | None = None,
+        l1: float = 0.0,
+        adapt_to_magnitude: bool = False,
+        seed: int | None = None,
+        **kwargs,
+    ) -> None:
+        super().__init__(**kwargs)
+        check_policy(self)
+        self._given = {
+            "parametrization": parametrization,
+            "place": place,
+            "granularity": granularity,
+            "k0": k0,
+            "i0": i0,
+            "f0": f0,
+            "b0": b0,
+            "rounding": rounding,
+            "overflow": overflow,
+            "i_bounds": i_bounds,
+            "f_bounds": f_bounds,
+            "b_bounds": b_bounds,
+        }
+        at = named_place("data" if place is None else place)
+        self.place = place
+        self.constant = at.constant
+        self.parametrization = parametrization or at.parametrization
+        self.granularity = granularity or at.granularity
+        self.k0 = at.k0 if k0 is None else k0
+        self.rounding: Any = rounding or at.rounding
+        self.overflow: Any = overflow or at.overflow
+        self.i0, self.f0, self.b0 = initial_bits(at, self.parametrization, i0, f0, b0)
+        self.i_decay, self.l1, self.adapt_to_magnitude, self.seed = float(i_decay), float(l1), bool(adapt_to_magnitude), seed
+        self.i_bounds: Bounds = tuple(i_bounds or at.i_bounds)  # type: ignore[assignment]
+        self.f_bounds: Bounds = tuple(f_bounds or at.f_bounds)  # type: ignore[assignment]
+        self.b_bounds: Bounds = tuple(b_bounds or at.b_bounds)  # type: ignore[assignment]
+        self._check(f_bounds is not None, b_bounds is not None)
+        self.supports_masking = True
+        self._observing = False
+        self._dice = keras.random.SeedGenerator(seed) if self.rounding == "S_RND" else None
+
+    def _check(self, f_bounded: bool, b_bounded: bool) -> None:
+        where = f"quantizer {self.name}"
+        check_modes(self.rounding, self.overflow, where)
+        for what, value, known in (
+            ("parametrization", self.parametrization, ("kif", "kbi")),
+            ("granularity", self.granularity, GRANULARITIES),
+            ("k0", self.k0, (0, 1)),
+        ):
+            if value not in known:
+                names = " or ".join(map(repr, known))
+                raise ConfigError(f"Unknown {what} of a quantizer.", where=where, expected=names, received=repr(value))
+        if (self.parametrization == "kbi" and f_bounded) or (self.parametrization == "kif" and b_bounded):
+            wrong, right = ("f_bounds", "b_bounds") if self.parametrization == "kbi" else ("b_bounds", "f_bounds")
+            raise ConfigError(
+                f"{self.parametrization} does not train what {wrong} would bound.", where=where, expected=f"i_bounds or {right}", received=wrong
+            )
+        if self.adapt_to_magnitude and not self.constant:
+            raise ConfigError(
+                "Only a constant has a magnitude to adapt to.",
+                where=where,
+                expected="adapt_to_magnitude on a weight or bias quantizer",
+                received=f"place {self.place!r}",
+                fix="Calibrate data instead: hgq.calibrate sets its range.",
+            )
+        for what, (low, high) in (("i_bounds", self.i_bounds), ("f_bounds", self.f_bounds), ("b_bounds", self.b_bounds)):
+            if not -LIMIT <= low <= high <= LIMIT:
+                expected = f"{-LIMIT:g} <= low <= high <= {LIMIT:g}"
+                raise ConfigError(f"{what} are no bounds.", where=where, expected=expected, received=f"({low}, {high})")
+        if self.l1 < 0 or self.i_decay < 0:
+            raise ConfigError(
+                "l1 and i_decay cannot be negative.", where=where, expected=">= 0", received=f"l1={self.l1}, i_decay={self.i_decay}"
+            )
+
+    @classmethod
+    def for_weights(cls, **kwargs) -> FixedQuantizer:
+        """A weight's quantizer: kbi, SAT_SYM, per weight, unless told otherwise."""
+        return cls(place="weight", **kwargs)
+
+    @classmethod
+    def for_bias(cls, **kwargs) -> FixedQuantizer:
+        """A bias's quantizer: kif, its range always that of the bias, unless told otherwise."""
+        return cls(place="bias", **kwargs)
+
+    @classmethod
+    def for_data(cls, **kwargs) -> FixedQuantizer:
+        """A data quantizer: kif, WRAP with a tracked range, per element, unless told otherwise."""
+        return cls(place="data", **kwargs)
+
+    # ---- state ----------------------------------------------------------------------------------------------------------------------------
+
+    @property
+    def follows_range(self) -> bool:
+        """Whether i is tracked rather than trained."""
+        return self.overflow in ("WRAP", "WRAP_SM")
+
+    @property
+    def tracks_range(self) -> bool:
+        """Whether the range is state that data sets: what calibration is for."""
+        return self.follows_range and not self.constant
+
+    def build_for(self, constant) -> None:
+        """Build for this weight variable; with `adapt_to_magnitude` its value sets the initial bits."""
+        self._build(tuple(constant.shape), constant)
+
+    def build(self, input_shape) -> None:
+        """Create the bit variables for data of this shape, batch included, or for constants of this shape."""
+        self._build(tuple(input_shape), None)
+
+    def _build(self, shape: tuple[int | None, ...], constant) -> None:
+        if self.built:
+            return
+        shared = self._shared_axes(len(shape))
+        self._widths = tuple(1 if axis in shared else size for axis, size in enumerate(shape))
+        if None in self._widths:
+            raise ConfigError(
+                "A bitwidth per element needs a static shape.",
+                where=f"quantizer {self.path}",
+                expected="known sizes on all axes but the batch",
+                received=str(shape),
+                fix='Give the model a static input shape, or use granularity="channel" or "tensor".',
+            )
+
+        def adapted(offset):
+            def initial(shape, dtype=None):
+                w = np.abs(np.asarray(constant.value if hasattr(constant, "value") else constant))
+                largest = w.max(axis=shared, keepdims=True) if shared else w
+                mantissa, exponent = np.frexp(largest)
+                i = np.where(largest > 0, exponent - (mantissa == 0.5), self.i0)
+                return tf.constant(np.broadcast_to(offset - i if offset is not None else i, shape), dtype)
+
+            return initial
+
+        adapt = self.adapt_to_magnitude and constant is not None
+
+        def bits(name, start, bounds, trainable=True):
+            initializer = start if callable(start) else keras.initializers.Constant(start)
+            return self.add_weight(
+                name=name, shape=self._widths, initializer=initializer, dtype="float32", trainable=trainable, constraint=Between(*bounds)
+            )
+
+        if not (self.constant and self.follows_range):
+            self._k = self.add_weight(
+                name="k", shape=self._widths, initializer=keras.initializers.Constant(self.k0), dtype="float32", trainable=False
+            )
+            self._i = bits("i", adapted(None) if adapt else self.i0, self.i_bounds, trainable=not self.follows_range)
+        if self.parametrization == "kif":
+            self._f = bits("f", adapted(self.b0) if adapt else self.f0, self.f_bounds)
+        else:
+            self._b = bits("b", self.b0, self.b_bounds)
+        if self.tracks_range:  # k0 is forgotten when the first data arrives
+            self._seen = self.add_weight(name="seen", shape=(), initializer="zeros", dtype="float32", trainable=False)
+        self.built = True
+
+    def _shared_axes(self, rank: int) -> tuple[int, ...]:
+        if self.granularity == "tensor":
+            return tuple(range(rank))
+        if self.granularity == "channel":
+            return tuple(range(rank - 1)) if rank > 1 or self.constant else (0,)
+        return () if self.constant else (0,)
+
+    def _kif(self, constant=None):
+        """The rounded bits as tensors: trained ones pass their gradients straight through, tracked ones have none."""
+        width = ops.ste_round(tf.convert_to_tensor(self._f if self.parametrization == "kif" else self._b))
+        if self.constant and self.follows_range:
+            if constant is None:
+                raise ConfigError(
+                    "The range of this quantizer is that of its constant.", where=self.path, expected="the constant", received="None"
+                )
+            k, i = self._needed(tf.convert_to_tensor(constant), width)
+        else:
+            k, i = tf.convert_to_tensor(self._k), tf.convert_to_tensor(self._i)
+            i = tf.stop_gradient(tf.round(i)) if self.follows_range else ops.ste_round(i)
+        f = width if self.parametrization == "kif" else width - i
+        return k, i, f - tf.stop_gradient(tf.nn.relu(i + f - ops.SIGNIFICANT))  # float32 holds no more
+
+    def _needed(self, x, width):
+        """Sign and integer bits that `x` takes once rounded, over the axes that share them; `width` is f (kif) or b (kbi)."""
+        x, width = tf.stop_gradient(x), tf.stop_gradient(width)
+        shared = self._shared_axes(len(x.shape))
+        low = tf.reduce_min(x, shared, keepdims=True) if shared else x
+        high = tf.reduce_max(x, shared, keepdims=True) if shared else x
+        down, up = ("TRN", "UP") if self.rounding == "S_RND" else (self.rounding, self.rounding)
+
+        def at(f):
+            low_u, high_u = low * ops.exp2(f), high * ops.exp2(f)
+            high_q = tf.math.ceil(high_u) if up == "UP" else ops.round_to_integer(high_u, up)
+            return ops.round_to_integer(low_u, down) * ops.exp2(-f), high_q * ops.exp2(-f)
+
+        if self.parametrization == "kif":
+            low_q, high_q = at(width)
+            i = ops.integer_bits(low_q, high_q)
+        else:  # f depends on i: rounding can carry into one more integer bit, after which it cannot carry again
+            i = tf.clip_by_value(ops.integer_bits(low, high), -LIMIT, LIMIT)
+            i = tf.maximum(i, ops.integer_bits(*at(width - i)))
+            low_q, _ = at(width - i)
+        highest = LIMIT if self.constant else self.i_bounds[1]
+        return tf.cast(low_q < 0, tf.float32), tf.clip_by_value(i, self.i_bounds[0], highest)
+
+    def _follow(self, x, decay: float) -> None:
+        """Move the tracked range to where it covers `x`."""
+        width = tf.round(tf.convert_to_tensor(self._f if self.parametrization == "kif" else self._b))
+        k, i = self._needed(x, width)
+        self._i.assign(tf.maximum(tf.convert_to_tensor(self._i) - decay, i))
+        self._k.assign(tf.maximum(tf.convert_to_tensor(self._k) * self._seen, k))
+        self._seen.assign(1.0)
+
+    # ---- forward --------------------------------------------------------------------------------------------------------------------------
+
+    def call(self, inputs, training=None):
+        x = tf.cast(tf.convert_to_tensor(inputs), tf.float32)
+        if self.tracks_range:
+            if self._observing:
+                self._observe(x)
+            elif training:
+                self._follow(x, self.i_decay)
+        k, i, f = self._kif(x if self.constant else None)
+        if training and self.l1:
+            self.add_loss(self.l1 * tf.reduce_sum(tf.nn.relu(self._continuous_width())))
+        seed = self._dice.next() if self._dice is not None and training else None
+        covered = self.constant or training or self._observing
+        return ops.fixed_quantize(x, k, i, f, rounding=self.rounding, overflow=self.overflow, wrap=not covered, seed=seed)
+
+    def _continuous_width(self):
+        if self.parametrization == "kbi":
+            return tf.convert_to_tensor(self._b)
+        if self.constant and self.follows_range:
+            return tf.convert_to_tensor(self._f)
+        return tf.convert_to_tensor(self._i) + self._f
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    # ---- calibration ----------------------------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def observe(self, reset: bool = True) -> Iterator[FixedQuantizer]:
+        """Inside, each eager call widens the tracked range to cover its data, and rounds without wrapping.
+
+        Args:
+            reset: Forget the present range first, so that the data alone sets it.
+
+        Raises:
+            ConfigError: the range is not tracked, the quantizer is not built, or the call is not eager (``model.predict`` is not;
+                ``model(x, training=False)`` is).
+        """
+        if not self.tracks_range or not self.built:
+            raise ConfigError(
+                "There is no range to observe.",
+                where=self.path,
+                expected="a built data quantizer with overflow WRAP or WRAP_SM (tracks_range)",
+                received=f"place={self.place}, overflow={self.overflow}, built={self.built}",
+            )
+        if reset:
+            self._i.assign(tf.fill(self._widths, self.i_bounds[0]))
+            self._k.assign(tf.zeros(self._widths))
+        self._seen.assign(1.0)
+        self._observing = True
+        try:
+            yield self
+        finally:
+            self._observing = False
+
+    def _observe(self, x) -> None:
+        if not tf.executing_eagerly():
+            raise ConfigError(
+                "A range can be observed only eagerly.",
+                where=self.path,
+                expected="model(x, training=False)",
+                received="a compiled call",
+                fix="Do not calibrate through model.predict or a tf.function.",
+            )
+        self._follow(x, 0.0)
+
+    # ---- bits -----------------------------------------------------------------------------------------------------------------------------
+
+    def bits(self, shape: tuple[int, ...]):
+        """Bits of every element of data of this `shape` (without batch), sign included: what EBOPs charges. 0 where only 0 fits.
+
+        Differentiable. The gradient of a bitwidth that n elements share is scaled by ``1/sqrt(n)``, as in HGQ v1, so that coarse
+        granularities are not driven n times as hard.
+        """
+        k, i, f = self._kif()
+        return tf.broadcast_to(self._declared(k, i, f, math.prod(shape) / math.prod(self._widths))[0], shape)
+
+    def constant_bits(self, q):
+        """Effective bits of the quantized constants `q`: exactly ``Fixed.minimal(…).width``, sign included.
+
+        The gradient goes straight to the declared bits of each constant that is not zero. Zeros get none: only the task revives them.
+        """
+        q = tf.stop_gradient(tf.convert_to_tensor(q))
+        k, i, f = self._kif(q)
+        declared = tf.where(q == 0, 0.0, self._declared(k, i, f, math.prod(q.shape) / math.prod(self._widths)))
+        return ops.significant_bits(q) + declared - tf.stop_gradient(declared)
+
+    def _declared(self, k, i, f, sharing: float):
+        width = ops.scale_gradient(i + f, 1.0 / math.sqrt(max(sharing, 1.0)))
+        return tf.where(ops.dead(k, i, f, self.overflow), 0.0, k + tf.nn.relu(width))
+
+    def format(self, constant=None) -> Fixed:
+        """The present formats, in the shape of the bitwidths (data: without the batch axis), canonical.
+
+        Args:
+            constant: The values, for a constant's quantizer whose range follows them.
+        """
+        k, i, f = (np.asarray(part, np.int64) for part in self._kif(constant))
+        nothing = np.asarray(ops.dead(*(tf.constant(part) for part in (k, i, f)), self.overflow))
+        k, i, f = (np.where(nothing, 0, part) for part in (k, i, f))
+        if not self.constant:
+            k, i, f = k[0], i[0], f[0]
+        return Fixed(k, i, f).canonical()
+
+    def quantized_constant(self, w) -> tuple[Ints, Fixed]:
+        """Mantissas and formats of constants `w` in `w`'s shape: the numbers that the inference forward pass uses, bit for bit."""
+        w = np.asarray(w, np.float32)
+        fixed = self.format(w).broadcast_to(w.shape)
+        return fixed.quantize(w, self.frozen_rounding, self.overflow), fixed
+
+    @property
+    def frozen_rounding(self) -> Rounding:
+        """The rounding of inference and of firmware: stochastic rounding belongs to training."""
+        return "RND" if self.rounding == "S_RND" else self.rounding
+
+    # ---- configuration --------------------------------------------------------------------------------------------------------------------
+
+    def config_at(self, place: str) -> dict:
+        """This quantizer's configuration for a copy at `place`; what was left open takes that place's defaults.
+
+        Raises:
+            ConfigError: made for data, used for a constant, or the other way round.
+        """
+        if self.place is not None and self.constant != PLACES[place].constant:
+            raise ConfigError(
+                "A quantizer was made for another place.",
+                where=f"quantizer {self.name}",
+                expected=f"one for {place}",
+                received=f"one for {self.place}",
+                fix=f"Leave place= out, or use place={place!r}.",
+            )
+        config = self.get_config()
+        return config if self.place is not None else {**config, **self._given, "place": place}
+
+    def get_config(self) -> dict:
+        given = {name: getattr(self, name) for name in self._given}
+        if self.parametrization == "kif":
+            given["b_bounds"] = None
+        else:
+            given["f_bounds"] = None
+        given["place"] = self.place
+        return {
+            **super().get_config(),
+            **given,
+            "i_decay": self.i_decay,
+            "l1": self.l1,
+            "adapt_to_magnitude": self.adapt_to_magnitude,
+            "seed": self.seed,
+        }
+
+
+def check_policy(layer: keras.layers.Layer) -> None:
+    """Raise `ConfigError` unless `layer` computes in float32: half precision could not hold the grid, and double precision is not needed."""
+    if layer.compute_dtype != "float32" or layer.variable_dtype != "float32":
+        raise ConfigError(
+            "Quantized layers compute in float32, in which they are exact.",
+            where=f"layer {layer.name}",
+            expected='dtype policy "float32"',
+            received=repr(layer.dtype_policy.name),
+            fix='Remove keras.config.set_dtype_policy(…), or pass dtype="float32" to this layer.',
+        )

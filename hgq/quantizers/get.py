@@ -1,0 +1,97 @@
+"""From what a user writes to a quantizer."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+
+import keras
+
+from hgq.errors import ConfigError
+from hgq.quantizers.fixed import FixedQuantizer
+from hgq.quantizers.places import PLACES
+
+Identifier = str | dict | FixedQuantizer | None
+
+_CALL = re.compile(r"\s*(\w+)\s*(?:\((.*)\))?\s*", re.DOTALL)
+_ARGUMENT = re.compile(r"\s*(\w+)\s*=\s*(\([^()]*\)|[^,()]+?)\s*(?:,|$)")
+_ARGUMENTS = tuple(name for name in inspect.signature(FixedQuantizer).parameters if name not in ("parametrization", "kwargs"))
+_EXAMPLE = "kbi(b0=8, i0=2, rounding=RND, overflow=SAT_SYM, granularity=element)"
+
+
+def get(identifier: Identifier, place: str | None = None, where: str | None = None) -> FixedQuantizer | None:
+    """The quantizer that `identifier` means; always a new one, since each layer owns its quantizers.
+
+    Args:
+        identifier: None; a quantizer (copied by its configuration, not its learned bits); a serialized one; or a string: a place
+            (``"weight"``, ``"bias"``, ``"data"``: the defaults there) or a parametrisation (``"kif"``, ``"kbi"``), optionally with arguments
+            of `FixedQuantizer`, as in ``"kbi(b0=8, i0=2, overflow=SAT_SYM)"``.
+        place: Where it will sit; fills in what is left open.
+        where: Name of the argument that it came from: names the copy, and the place in an error message.
+
+    Raises:
+        ConfigError: it means nothing, or belongs elsewhere.
+    """
+    if identifier is None:
+        return None
+    if isinstance(identifier, str):
+        quantizer = FixedQuantizer(**_parse(identifier, where))
+        if quantizer.place is None and place is None:
+            return quantizer
+    elif isinstance(identifier, dict):
+        try:
+            quantizer = keras.saving.deserialize_keras_object(identifier)
+        except (TypeError, KeyError, ValueError) as error:
+            raise _unknown(identifier, where) from error
+    else:
+        quantizer = identifier
+    if not isinstance(quantizer, FixedQuantizer):
+        raise _unknown(identifier, where)
+    config = quantizer.get_config() if place is None else quantizer.config_at(place)
+    return FixedQuantizer.from_config({**config, "name": where or config["name"]})
+
+
+def serialize(quantizer: FixedQuantizer | None) -> dict | None:
+    """What `get` turns back into an equal quantizer. Its shape is left out: the layer that owns it builds it."""
+    if quantizer is None:
+        return None
+    config = keras.saving.serialize_keras_object(quantizer)
+    config.pop("build_config", None)
+    return config
+
+
+def _parse(text: str, where: str | None) -> dict:
+    match = _CALL.fullmatch(text)
+    if match is None or match[1] not in (*PLACES, "kif", "kbi"):
+        raise _unknown(text, where)
+    name, rest = match[1], match[2] or ""
+    arguments: dict = {"place" if name in PLACES else "parametrization": name}
+    position = 0
+    while position < len(rest.rstrip()):
+        argument = _ARGUMENT.match(rest, position)
+        if argument is None:
+            raise _unknown(text, where)
+        if argument[1] not in _ARGUMENTS:
+            raise ConfigError(
+                f"A quantizer has no argument {argument[1]!r}.", where=where, expected=", ".join(_ARGUMENTS), received=text
+            )
+        arguments[argument[1]] = _value(argument[2])
+        position = argument.end()
+    return arguments
+
+
+def _value(text: str):
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text  # RND, SAT_SYM, element: words
+
+
+def _unknown(identifier, where: str | None) -> ConfigError:
+    return ConfigError(
+        "Not a quantizer.",
+        where=where,
+        expected=f'"{_EXAMPLE}", "kif(…)", one of {", ".join(map(repr, PLACES))}, a FixedQuantizer, its configuration, or None',
+        received=repr(identifier),
+    )

@@ -1,0 +1,185 @@
+"""The TensorFlow ops of fixed-point training: exact float32 arithmetic forward, surrogate gradients backward.
+
+`fixed_quantize` is one `tf.custom_gradient`: the backward pass yields the gradients of the data and of both bitwidths together, already
+summed over the axes that share a bitwidth. Everything compiles under XLA, and gives the same bits there.
+
+Powers of two are assembled from exponent bits, never by ``pow``, which is off by an ulp on some machines. All results are exact as long as
+``i + f <= SIGNIFICANT``, and equal those of `hgq.numerics`, against which they are tested.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import tensorflow as tf
+
+LN2 = math.log(2.0)
+
+SIGNIFICANT = 24
+"""Widest magnitude, in bits, whose every mantissa float32 can hold."""
+
+NO_BITS = -100.0
+"""What `integer_bits` answers for a group of zeros: fewer bits than any format has."""
+
+Tensor = Any  # tf.Tensor is no useful static type: TensorFlow ships no stubs
+
+
+def exp2(n: Tensor) -> Tensor:
+    """Exact ``2**n`` for float32 `n` that holds integers; clipped to the normal numbers, -126 to 127."""
+    n = tf.cast(tf.clip_by_value(n, -126.0, 127.0), tf.int32)
+    return tf.bitcast(tf.bitwise.left_shift(n + 127, 23), tf.float32)
+
+
+def floor_log2(a: Tensor) -> Tensor:
+    """``floor(log2(a))`` of positive normal numbers, from their exponent bits."""
+    return tf.cast(tf.bitwise.right_shift(tf.bitcast(a, tf.int32), 23) - 127, tf.float32)
+
+
+def ceil_log2(a: Tensor) -> Tensor:
+    """``ceil(log2(a))`` of positive normal numbers."""
+    rest = tf.bitwise.bitwise_and(tf.bitcast(a, tf.int32), (1 << 23) - 1)
+    return floor_log2(a) + tf.cast(rest != 0, tf.float32)
+
+
+def integer_bits(low: Tensor, high: Tensor) -> Tensor:
+    """Fewest integer bits ``i`` such that ``-2**i <= low`` and ``high < 2**i``; `NO_BITS` where both are zero.
+
+    Both signs are exact: -4 needs two bits, +4 three.
+    """
+    down = tf.where(low < 0, ceil_log2(tf.where(low < 0, -low, 1.0)), NO_BITS)
+    up = tf.where(high > 0, floor_log2(tf.where(high > 0, high, 1.0)) + 1.0, NO_BITS)
+    return tf.maximum(down, up)
+
+
+def significant_bits(q: Tensor) -> Tensor:
+    """Bits from the leading to the trailing significant bit of every constant, sign included: ``Fixed.minimal(m, f).width``, exactly.
+
+    A float32 holds its number as an odd-and-even 24-bit significand; without its trailing zeros that is the odd part. A negative number
+    costs one bit more, except a power of two: -1, -2, -4 … are the sign bit alone.
+    """
+    bits = tf.bitcast(q, tf.int32)
+    significand = tf.bitwise.bitwise_or(tf.bitwise.bitwise_and(bits, (1 << 23) - 1), 1 << 23)
+    lowest = tf.bitwise.bitwise_and(significand, -significand)
+    width = float(SIGNIFICANT) - floor_log2(tf.cast(lowest, tf.float32))
+    width = width + tf.cast((q < 0) & (width > 1.0), tf.float32)
+    return tf.where(q == 0, 0.0, width)
+
+
+@tf.custom_gradient
+def ste_round(x: Tensor):
+    """Round half to even; the gradient passes straight through."""
+    return tf.round(x), lambda upstream: upstream
+
+
+def scale_gradient(x: Tensor, factor: float) -> Tensor:
+    """`x` itself, but its gradient times `factor`."""
+    if factor == 1.0:
+        return x
+
+    @tf.custom_gradient
+    def scaled(x):
+        return tf.identity(x), lambda upstream: upstream * factor
+
+    return scaled(x)
+
+
+def round_to_integer(u: Tensor, rounding: str, seed: Tensor | None = None) -> Tensor:
+    """Round by one of `hgq.numerics.ROUNDINGS`; ``S_RND`` without a seed rounds as ``RND``.
+
+    ``floor(u + 0.5)`` would be wrong just below one half and, for want of bits, from 2**23 on: hence the comparison.
+    """
+    if rounding == "RND_CONV":
+        return tf.round(u)
+    whole = tf.floor(u)
+    if rounding == "TRN":
+        return whole
+    rest = u - whole
+    if rounding == "S_RND" and seed is not None:
+        dice = tf.random.stateless_uniform(tf.shape(u), tf.cast(seed, tf.int32), alg="philox")
+        return whole + tf.cast(rest > dice, tf.float32)
+    return whole + tf.cast(rest >= 0.5, tf.float32)
+
+
+def _wrap(u: Tensor, k: Tensor, n: Tensor, mirror: bool) -> Tensor:
+    """Bring integers `u` into the range of `n` magnitude bits and `k` sign bits: modulo, or mirrored at both ends.
+
+    The multiple of the period is chosen so that each subtraction is exact, also with all 24 bits in use.
+    """
+    top = exp2(n)
+    period = (2.0 if mirror else 1.0) * top * (1.0 + k)
+    turns = u / period
+    whole = tf.floor(turns)
+    y = u - period * (whole + k * tf.cast(turns - whole >= 0.5, tf.float32))
+    if not mirror:
+        return y
+    below = tf.where(k > 0, -2.0 * top - y - 1.0, 0.0)
+    return tf.maximum(tf.minimum(y, 2.0 * top - y - 1.0), below)
+
+
+def dead(k: Tensor, i: Tensor, f: Tensor, overflow: str) -> Tensor:
+    """Where a format can hold nothing but 0. A symmetric range gives up -2**i, so its sign bit alone holds nothing either."""
+    return (i + f if overflow == "SAT_SYM" else k + i + f) <= 0
+
+
+def fixed_quantize(
+    x: Tensor, k: Tensor, i: Tensor, f: Tensor, *, rounding: str, overflow: str, wrap: bool = True, seed: Tensor | None = None
+) -> Tensor:
+    """Quantize `x` to ``Fixed(k, i, f)`` with the surrogate gradients of HGQ (arXiv:2405.00645).
+
+    Args:
+        x: Data, float32.
+        k, i, f: Sign, integer and fractional bits, float32 that holds integers, of the rank of `x`, 1 on every axis that shares them.
+        rounding: One of `hgq.numerics.ROUNDINGS`.
+        overflow: One of `hgq.numerics.OVERFLOWS`.
+        wrap: Whether ``WRAP`` and ``WRAP_SM`` wrap. Training, where the range follows the data, only rounds.
+        seed: Two integers: the random bits of ``S_RND``. Without it ``S_RND`` rounds as ``RND``.
+
+    Returns:
+        q, of the shape of `x`. With ``e = max(i, -f)``, its gradients are
+
+        =============  =====  =================  ================================================
+        x              dq/dx  dq/di              dq/df
+        =============  =====  =================  ================================================
+        in range       1      0                  ln2 (x - q)
+        above          0      ln2 2**e           ln2 2**-f
+        below          0      -k ln2 2**e        -k ln2 2**-f for SAT_SYM, 0 for SAT
+        =============  =====  =================  ================================================
+
+        WRAP and WRAP_SM are in range everywhere. A format without bits has the range [0, 0] and the same formulas: a dead element's bits
+        still feel the task, and can grow back.
+    """
+    saturates = overflow in ("SAT", "SAT_SYM")
+    shared = [axis for axis, size in enumerate(f.shape) if size == 1]
+
+    def total(t):
+        return tf.reduce_sum(t, axis=shared, keepdims=True) if shared else t
+
+    @tf.custom_gradient
+    def op(x, i, f):
+        step, top = exp2(-f), exp2(tf.maximum(i, -f))
+        nothing = dead(k, i, f, overflow)
+        if saturates:
+            high = tf.where(nothing, 0.0, top - step)
+            low = tf.where(nothing, 0.0, -k * (high if overflow == "SAT_SYM" else top))
+            y = tf.clip_by_value(x, low, high)
+        else:
+            y = x
+        u = round_to_integer(y * exp2(f), rounding, seed)
+        q = y_grid = u * step
+        if not saturates and wrap:
+            q = tf.where(nothing, 0.0, _wrap(u, k, i + f, mirror=overflow == "WRAP_SM") * step)
+
+        def gradient(upstream):
+            d_f = total(upstream * (y - y_grid))  # clipped ends lie on the grid: no term from them
+            if not saturates:
+                return upstream, tf.zeros_like(i), LN2 * d_f
+            above, below = x > high, x < low
+            d_above = total(tf.where(above, upstream, 0.0))
+            d_below = k * total(tf.where(below, upstream, 0.0))
+            d_f += step * (d_above - d_below if overflow == "SAT_SYM" else d_above)
+            return tf.where(above | below, 0.0, upstream), LN2 * top * (d_above - d_below), LN2 * d_f
+
+        return q, gradient
+
+    return op(x, i, f)

@@ -9,9 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from hgq.errors import FreezeError
 from hgq.ir import spec
 from hgq.ir.graph import Const, Graph, Input, Node, by_name
 from hgq.ir.ops import OPS
+from hgq.ir.ports import settle_ports
 from hgq.numerics import Fixed, Ints, Overflow, Rounding
 
 
@@ -28,6 +30,11 @@ class Ref:
     shape: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class RawRef(Ref):
+    """A port before anything has said how it is quantized; `shape` may be a reshaped view of it."""
+
+
 class GraphBuilder:
     """Collects ports, constants and nodes; `graph` checks and freezes them.
 
@@ -39,6 +46,7 @@ class GraphBuilder:
         self._inputs: list[Input] = []
         self._consts: list[Const] = []
         self._nodes: list[Node] = []
+        self._raw: dict[str, tuple[int, ...]] = {}
         self._taken: set[str] = set()
         self._path: list[str] = []
 
@@ -71,6 +79,12 @@ class GraphBuilder:
         self._inputs.append(port)
         return Ref(port.name, port.shape)
 
+    def raw_input(self, name: str, shape: tuple[int, ...]) -> Ref:
+        """A port of real numbers; the quantizers that read it decide its format (`hgq.ir.ports`)."""
+        ref = RawRef(self._name(name), shape)
+        self._raw[ref.name] = shape
+        return ref
+
     def constant(self, mantissa: Ints, fixed: Fixed, name: str) -> Ref:
         """The integers ``mantissa * 2**-fixed.f``, each stored in its narrowest format."""
         const = Const.minimal(self._name(name), np.asarray(mantissa, np.int64), fixed.broadcast_to(np.shape(mantissa)).f)
@@ -80,10 +94,29 @@ class GraphBuilder:
     def quantize(self, x: Ref, fixed: Fixed, rounding: Rounding, overflow: Overflow, name: str = "quantize") -> Ref:
         """Round and overflow `x`; `fixed` is broadcast to its shape. Stochastic rounding becomes RND: hardware has no dice."""
         rounding = "RND" if rounding == "S_RND" else rounding
-        return self.op("quantize", x, name=name, format=fixed.broadcast_to(x.shape).canonical(), rounding=rounding, overflow=overflow)
+        attrs = {"format": fixed.broadcast_to(x.shape).canonical(), "rounding": rounding, "overflow": overflow}
+        if isinstance(x, RawRef):
+            self._nodes.append(Node(self._name(name), "quantize", (x.name,), attrs, self.source))
+            return Ref(self._nodes[-1].name, x.shape)
+        return self.op("quantize", x, name=name, **attrs)
 
     def op(self, op: str, *inputs: Ref, name: str = "", **attrs: Any) -> Ref:
-        """Any op of `hgq.ir.ops`; its result's shape is derived from the operands'."""
+        """Any op of `hgq.ir.ops`; its result's shape is derived from the operands'.
+
+        Raises:
+            FreezeError: a port reaches the op without having been quantized.
+        """
+        for ref in inputs:
+            if isinstance(ref, RawRef):
+                if op == "reshape":  # moving real numbers about is the host's business
+                    return RawRef(ref.name, tuple(attrs["shape"]))
+                raise FreezeError(
+                    "A model input reaches arithmetic without a quantizer.",
+                    where=f"input {ref.name}, layer {self.source}",
+                    expected="a quantizer right behind every input",
+                    received=f"op {op}",
+                    fix="Put hgq.layers.QInput() behind keras.Input, or give this layer an input_quantizer.",
+                )
         node = Node(self._name(name or op), op, tuple(ref.name for ref in inputs), attrs, self.source)
         self._nodes.append(node)
         return Ref(node.name, self._shape(node, inputs))
@@ -97,5 +130,6 @@ class GraphBuilder:
 
     def graph(self, *outputs: Ref, **meta: Any) -> Graph:
         """The finished graph, checked."""
+        inputs, nodes = settle_ports(self._inputs, self._raw, self._nodes)
         names = tuple(ref.name for ref in outputs)
-        return spec.check(Graph(self.name, tuple(self._inputs), by_name(self._consts), tuple(self._nodes), names, meta))
+        return spec.check(Graph(self.name, inputs, by_name(self._consts), nodes, names, meta))

@@ -1,8 +1,8 @@
 """The graph itself: frozen data, no behaviour beyond looking things up.
 
-Every value (an input port, a constant, a node's result) has a unique name. Nodes stand in order of definition. Constants are integers with a
-`Fixed` format. The only op that loses information is ``quantize``; all others are exact, so the format of every value follows from the graph
-and is computed, never stored.
+Every value (an input port, a constant, a node's result) has a unique name. Nodes stand in order of definition. Constants are integers with
+a `Fixed` format. The only op that loses information is ``quantize``; all others are exact, so the format of every value follows from the
+graph and is computed, never stored.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`IntArray`: the arrays of the golden model. Integers only, exact or refused.
 
-All elements of one array share the exponent: value = ``mantissa * 2**-f``. Arrays follow the NumPy protocol, so the functions of `hgq.ir.ops`
-run on them unchanged. Before each operation its result is bounded from the actual data; what could leave 62 bits raises `Int64Overflow`
+All elements of one array share the exponent: value = ``mantissa * 2**-f``. Arrays follow the NumPy protocol, so the functions of
+`hgq.ir.ops` run on them unchanged. Before each operation its result is bounded from the actual data; what could leave 62 bits raises `Int64Overflow`
 instead of wrapping silently.
 """
 
@@ -46,10 +46,12 @@ class IntArray(NDArrayOperatorsMixin):
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Shape, batch included."""
         return self.mantissa.shape
 
     @property
     def ndim(self) -> int:
+        """Number of axes, batch included."""
         return self.mantissa.ndim
 
     def __len__(self) -> int:
@@ -73,6 +75,7 @@ class IntArray(NDArrayOperatorsMixin):
         return np.ldexp(self.mantissa.astype(np.float64), -self.f)
 
     def quantize(self, k: ArrayLike, i: ArrayLike, f: ArrayLike, overflow_mode: Overflow, round_mode: Rounding) -> IntArray:
+        """Round and overflow into formats of the shape of one sample (`Fixed.requantize`)."""
         fixed = Fixed(k, i, f)
         return IntArray.of_formats(fixed.requantize(self.mantissa, self.f, round_mode, overflow_mode), fixed.f)
 

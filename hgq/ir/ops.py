@@ -1,7 +1,7 @@
 """What each op means: one function, written once against the NumPy protocol.
 
-Run on `IntArray` such a function is the golden model, on `RangeArray` it proves formats, on alkaid's ``FVArray`` it is the RTL lowering. Every
-array carries a leading batch axis; constants have none. To add an op, write its function here under ``@op``.
+Run on `IntArray` such a function is the golden model, on `RangeArray` it proves formats, on alkaid's ``FVArray`` it is the RTL lowering.
+Every array carries a leading batch axis; constants have none. To add an op, write its function here under ``@op``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """`RangeArray`: what values can occur. Running a graph over these proves the format of every value.
 
-An element is an interval ``[low, high]`` and the exponent of its least significant bit, both exact. As with `IntArray`, arrays follow the NumPy
-protocol, so ranges are proven by the very functions that define the ops.
+An element is an interval ``[low, high]`` and the exponent of its least significant bit, both exact. As with `IntArray`, arrays follow the
+NumPy protocol, so ranges are proven by the very functions that define the ops.
 """
 
 from __future__ import annotations
@@ -52,10 +52,12 @@ class RangeArray(NDArrayOperatorsMixin):
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Shape, batch included."""
         return self.low.shape
 
     @property
     def ndim(self) -> int:
+        """Number of axes, batch included."""
         return self.low.ndim
 
     def __len__(self) -> int:
@@ -72,6 +74,7 @@ class RangeArray(NDArrayOperatorsMixin):
         return Fixed.spanning(low >> cut, high >> cut, np.where(zero, 0, lsb))
 
     def quantize(self, k: ArrayLike, i: ArrayLike, f: ArrayLike, overflow_mode: Overflow, round_mode: Rounding) -> RangeArray:
+        """What rounding and overflow make of these intervals."""
         fixed = Fixed(k, i, f)
         rounded = [rescale(end.mantissa, end.f, fixed.f, round_mode) for end in (self.low, self.high)]
         ends = [fixed.overflowed(end, overflow_mode) for end in rounded]

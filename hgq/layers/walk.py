@@ -7,11 +7,17 @@ from collections.abc import Iterator
 import keras
 
 from hgq.layers.base import QLayer
+from hgq.quantizers import FixedQuantizer
 
 
 def qlayers(model: keras.layers.Layer) -> list[QLayer]:
     """Every `QLayer` in `model`, each once, in the order of the model."""
     return [layer for layer in _walk(model, set()) if isinstance(layer, QLayer)]
+
+
+def quantizers(model: keras.layers.Layer) -> list[FixedQuantizer]:
+    """Every quantizer in `model`, each once, in the order of the model."""
+    return [layer for layer in _walk(model, set()) if isinstance(layer, FixedQuantizer)]
 
 
 def set_beta(model: keras.layers.Layer, value: float) -> None:

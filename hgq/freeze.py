@@ -1,0 +1,298 @@
+"""Keras model -> `hgq.ir.Graph`: the only place where Keras meets the IR.
+
+Our layers freeze themselves (`QLayer.to_ir`). Layers we do not own are taken by a function under ``@freezes``, one a class::
+
+    @freezes(keras.layers.ReLU)
+    def relu(layer, b, x):
+        return b.op("relu", x)
+"""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import logging
+import math
+import os
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import ArrayLike
+
+import hgq
+from hgq import layers as hgq_layers
+from hgq.calibrate import calibrate
+from hgq.errors import DataError, FileFormatError, FreezeError, HGQError
+from hgq.ir.build import GraphBuilder, Ref
+from hgq.ir.exactness import beyond_float32
+from hgq.ir.graph import Graph
+from hgq.layers import QLayer
+from hgq.passes import optimize as run_passes
+
+log = logging.getLogger("hgq.freeze")
+
+Freezer = Callable[..., Ref]
+FREEZERS: dict[type, Freezer] = {}
+
+NEAREST = {"Dense": "QDense", "BatchNormalization": "QBatchNormalization", "Activation": 'QActivation or Activation("relu")'}
+
+
+def freezes(*classes: type) -> Callable[[Freezer], Freezer]:
+    """Register ``function(layer, b, *inputs) -> Ref`` for layers of exactly these classes."""
+
+    def register(function: Freezer) -> Freezer:
+        FREEZERS.update(dict.fromkeys(classes, function))
+        return function
+
+    return register
+
+
+@freezes(keras.layers.Dropout, keras.layers.GaussianNoise, keras.layers.GaussianDropout, keras.layers.Identity)
+def _pass_through(layer: keras.layers.Layer, b: GraphBuilder, x: Ref) -> Ref:
+    """Does nothing in inference."""
+    return x
+
+
+@freezes(keras.layers.Flatten, keras.layers.Reshape)
+def _reshape(layer: keras.layers.Layer, b: GraphBuilder, x: Ref) -> Ref:
+    shape = layer.compute_output_shape((None, *x.shape))[1:]
+    if getattr(layer, "data_format", "channels_last") == "channels_first" and len(x.shape) > 1:
+        raise FreezeError("Flatten moves axes with channels_first.", where=f"layer {layer.path}", fix='Use data_format="channels_last".')
+    return b.op("reshape", x, shape=tuple(int(size) for size in shape))
+
+
+@freezes(keras.layers.ReLU)
+def _relu(layer: keras.layers.ReLU, b: GraphBuilder, x: Ref) -> Ref:
+    plain = not layer.negative_slope and not layer.threshold and layer.max_value is None
+    if not plain:
+        received = f"negative_slope={layer.negative_slope}, threshold={layer.threshold}, max_value={layer.max_value}"
+        raise FreezeError("Only the plain ReLU can be frozen.", where=f"layer {layer.path}", expected="ReLU()", received=received)
+    return b.op("relu", x)
+
+
+@freezes(keras.layers.Activation)
+def _activation(layer: keras.layers.Activation, b: GraphBuilder, x: Ref) -> Ref:
+    name = getattr(layer.activation, "__name__", repr(layer.activation))
+    if name == "linear":
+        return x
+    if name == "relu":
+        return b.op("relu", x)
+    raise FreezeError("This activation cannot be frozen.", where=f"layer {layer.path}", expected="linear or relu", received=name)
+
+
+def freeze(model: keras.Model, calibration: ArrayLike | Mapping[str, ArrayLike] | None = None, *, optimize: bool = True) -> Graph:
+    """The integers that a trained model is made of.
+
+    Args:
+        model: A built Sequential or functional model.
+        calibration: Samples for `hgq.calibrate.calibrate`, run first; None keeps the ranges that training tracked.
+        optimize: Run `hgq.passes.optimize`.
+
+    Returns:
+        A graph whose golden model equals ``model.predict`` bit for bit.
+
+    Raises:
+        FreezeError: a layer or a structure that cannot be frozen; names each such layer with the nearest one that can.
+        DataError: bad calibration samples.
+    """
+    _refuse_unfreezable(model)
+    meta: dict[str, Any] = {"keras_model": model.name, "hgqc": hgq.__version__}
+    if calibration is not None:
+        meta["calibration_samples"] = calibrate(model, calibration)
+    b = GraphBuilder(_identifier(model.name))
+    inputs = [b.raw_input(_port_name(tensor.name), _static(tensor)) for tensor in model.inputs]
+    graph = b.graph(*_freeze_model(model, b, inputs), **meta)
+    for problem in beyond_float32(graph):
+        log.warning("%s", problem)
+    return run_passes(graph) if optimize else graph
+
+
+def freeze_file(path: str | os.PathLike[str], calibration: str | os.PathLike[str] | None = None) -> Graph:
+    """`freeze` a ``.keras`` file with samples from an ``.npz`` or ``.npy`` file.
+
+    Raises:
+        FileFormatError: either file is missing, truncated or something else.
+    """
+    return freeze(load_model(path), load_samples(calibration) if calibration is not None else None)
+
+
+def load_model(path: str | os.PathLike[str]) -> keras.Model:
+    """Read a ``.keras`` file.
+
+    Raises:
+        FileFormatError: it is missing, truncated or something else.
+    """
+    path = Path(path)
+    fix = "Save it again with model.save('name.keras')."
+    if not path.is_file():
+        raise FileFormatError("There is no such model file.", where=str(path), expected="a .keras file", received="nothing there")
+    if not zipfile.is_zipfile(path):
+        raise FileFormatError("This is not a .keras file, or it is truncated.", where=str(path), expected="a Keras 3 archive", fix=fix)
+    try:
+        return keras.saving.load_model(path, compile=False)
+    except HGQError:
+        raise
+    except Exception as error:  # Keras raises whatever its parts raise
+        received = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"[:300]
+        raise FileFormatError(
+            "Keras cannot read this model.", where=str(path), expected="a Keras 3 model", received=received, fix=fix
+        ) from error
+
+
+def load_samples(path: str | os.PathLike[str], key: str | None = None) -> np.ndarray | dict[str, np.ndarray]:
+    """Samples from ``.npy``, or from ``.npz``: its array `key`, else ``x``, else its only array, else all arrays by input name.
+
+    Raises:
+        FileFormatError: the file is missing, truncated or something else.
+        DataError: it has no array of that name.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileFormatError("There is no such data file.", where=str(path), expected="an .npz or .npy file", received="nothing there")
+    try:
+        content = np.load(path, allow_pickle=False)
+        if isinstance(content, np.ndarray):
+            return content
+        with content:
+            arrays = {name: content[name] for name in content.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise FileFormatError(
+            "This is no NumPy file, or it is truncated.", where=str(path), received=f"{type(error).__name__}: {error}"
+        ) from error
+    wanted = key or ("x" if "x" in arrays else next(iter(arrays)) if len(arrays) == 1 else None)
+    if wanted is None:
+        return arrays
+    if wanted not in arrays:
+        raise DataError("The file has no such array.", where=str(path), expected=", ".join(arrays), received=wanted)
+    return arrays[wanted]
+
+
+def _refuse_unfreezable(model: keras.Model) -> None:
+    """Name every layer that cannot be frozen, at once, before any work is done."""
+    bad = [layer for layer in _leaves(model) if not _can_freeze(layer)]
+    if not bad:
+        return
+    known = [cls.__name__ for cls in FREEZERS] + _own_layers()
+    lines = []
+    for layer in bad:
+        name = type(layer).__name__
+        close = NEAREST.get(name) or next(iter(difflib.get_close_matches(f"Q{name}", known, 1, 0.5)), None)
+        lines.append(f"{layer.path} ({type(layer).__module__}.{name})" + (f": use {close}" if close else ""))
+    raise FreezeError(
+        f"{len(bad)} layer{'s' * (len(bad) > 1)} of this model cannot be frozen.",
+        where="; ".join(lines),
+        expected=f"layers among {', '.join(sorted(set(known)))}",
+        received=", ".join(sorted({type(layer).__name__ for layer in bad})),
+        fix="Replace them, write a QLayer subclass with to_ir, or register a function with @hgq.freeze.freezes(YourLayer).",
+    )
+
+
+def _own_layers() -> list[str]:
+    return [name for name in hgq_layers.__all__ if inspect.isclass(getattr(hgq_layers, name)) and name != "QLayer"]
+
+
+def _can_freeze(layer: keras.layers.Layer) -> bool:
+    return isinstance(layer, QLayer | keras.layers.InputLayer) or type(layer) in FREEZERS
+
+
+def _leaves(model: keras.Model) -> list[keras.layers.Layer]:
+    leaves = []
+    for layer in _checked_model(model).layers:
+        leaves += _leaves(layer) if isinstance(layer, keras.Model) else [layer]
+    return leaves
+
+
+def _checked_model(model: keras.Model) -> keras.Model:
+    if not isinstance(model, keras.Model):
+        raise FreezeError("Only a Keras model can be frozen.", expected="keras.Sequential or keras.Model", received=type(model).__name__)
+    if not getattr(model, "inputs", None):
+        raise FreezeError(
+            "A model without a static graph cannot be frozen.",
+            where=f"model {model.name} ({type(model).__name__})",
+            expected="a built Sequential or functional model",
+            received="one that is not built" if isinstance(model, keras.Sequential) else "a subclass of keras.Model with its own call()",
+            fix="Begin with keras.Input(shape), and connect the layers as keras.Model(inputs, outputs) or keras.Sequential([...]).",
+        )
+    return model
+
+
+def _freeze_model(model: keras.Model, b: GraphBuilder, inputs: list[Ref]) -> list[Ref]:
+    if isinstance(model, keras.Sequential):
+        (x,) = inputs
+        for layer in model.layers:
+            (x,) = _freeze_call(layer, b, [x])
+        return [x]
+    return _freeze_functional(model, b, inputs)
+
+
+def _freeze_functional(model: keras.Model, b: GraphBuilder, inputs: list[Ref]) -> list[Ref]:
+    """Walk the calls in a functional model's config: Keras' public description of its graph."""
+    config = model.get_config()
+    values = {_key(entry): ref for entry, ref in zip(_entries(config["input_layers"]), inputs, strict=True)}
+    pending = [(entry["name"], index, _tensors(node)) for entry in config["layers"] for index, node in enumerate(entry["inbound_nodes"])]
+    while pending:
+        ready = [call for call in pending if all(key in values for key in call[2])]
+        if not ready:
+            names = ", ".join(call[0] for call in pending)
+            raise FreezeError("Some layers are never reached from the inputs.", where=f"model {model.name}", received=names)
+        for name, index, keys in ready:
+            outputs = _freeze_call(model.get_layer(name), b, [values[key] for key in keys])
+            values.update({(name, index, position): ref for position, ref in enumerate(outputs)})
+        pending = [call for call in pending if call not in ready]
+    return [values[_key(entry)] for entry in _entries(config["output_layers"])]
+
+
+def _freeze_call(layer: keras.layers.Layer, b: GraphBuilder, inputs: list[Ref]) -> list[Ref]:
+    with b.layer(_identifier(layer.name)):
+        if isinstance(layer, keras.Model):
+            return _freeze_model(layer, b, inputs)
+        if isinstance(layer, QLayer):
+            return [layer.to_ir(b, *inputs)]
+        return [FREEZERS[type(layer)](layer, b, *inputs)]
+
+
+def _tensors(node: Any) -> list[tuple[str, int, int]]:
+    """Keys of the tensors that one call in a functional config reads, in order."""
+    if isinstance(node, Mapping):
+        if node.get("class_name") == "__keras_tensor__":
+            return [_key(node["config"]["keras_history"])]
+        return [key for value in node.values() for key in _tensors(value)]
+    if isinstance(node, list | tuple):
+        return [key for value in node for key in _tensors(value)]
+    return []
+
+
+def _entries(value: Any) -> list[Any]:
+    """``input_layers`` of a config: one entry, a list of entries, or a mapping of them."""
+    if isinstance(value, Mapping):
+        return [entry for item in value.values() for entry in _entries(item)]
+    if value and isinstance(value[0], str):
+        return [value]
+    return [entry for item in value for entry in _entries(item)]
+
+
+def _key(entry: Any) -> tuple[str, int, int]:
+    name, node, tensor = entry
+    return str(name), int(node), int(tensor)
+
+
+def _identifier(name: str) -> str:
+    """A Keras name as the IR allows it."""
+    safe = "".join(c if c.isascii() and (c.isalnum() or c in "_.-") else "_" for c in name)
+    return safe if safe and not safe[0].isdigit() and safe[0] not in ".-" else f"_{safe}"
+
+
+def _port_name(name: str) -> str:
+    """The user's name of an input, or ``input`` for one that Keras named itself."""
+    return "input" if name.startswith("keras_tensor") else _identifier(name)
+
+
+def _static(tensor: Any) -> tuple[int, ...]:
+    shape = tuple(tensor.shape[1:])
+    if None in shape or math.prod(shape) == 0:
+        raise FreezeError("Hardware needs static shapes.", where=f"input {tensor.name}", expected="known sizes", received=str(shape))
+    return tuple(int(size) for size in shape)

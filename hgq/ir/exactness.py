@@ -1,0 +1,34 @@
+"""Where float32, in which Keras computes, could be too short for the exact sums that hardware makes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hgq.ir.graph import Graph
+from hgq.ir.interpret import evaluate
+from hgq.ir.ranges import NO_BITS, RangeArray
+
+FLOAT32_BITS = 24
+
+
+def beyond_float32(graph: Graph) -> list[str]:
+    """One sentence for each product whose partial sums float32 might round, in the worst case the formats allow.
+
+    All products of one output lie on a common grid, so float32 sums them exactly in any order as long as the sum of their magnitudes stays
+    below 2**24 grid steps. Beyond that ``predict`` can differ from the firmware, which is then the more exact of the two.
+    """
+    values = evaluate(graph, {port.name: RangeArray.of_format(port.format) for port in graph.inputs})
+    problems = []
+    for node in graph.nodes:
+        if node.op != "matmul":
+            continue
+        x, w = values[node.inputs[0]], graph.consts[node.inputs[1]].value
+        largest = np.maximum(np.abs(x.low.mantissa), np.abs(x.high.mantissa)).astype(np.float64) * 2.0**-x.low.f
+        grid = np.maximum(values[node.name].lsb, NO_BITS).astype(np.float64)
+        steps = np.log2(np.maximum(largest @ np.abs(w), 2.0**-300)) + np.where(grid == NO_BITS, -np.inf, grid)
+        if steps.max() > FLOAT32_BITS:
+            problems.append(
+                f"Layer {node.source}: sums may need {int(np.ceil(steps.max()))} bits, float32 holds {FLOAT32_BITS}; "
+                "Keras may round where hardware does not. Bound f and i of this layer's quantizers."
+            )
+    return problems

@@ -1,0 +1,107 @@
+"""`hgq estimate`: what a frozen model will cost on a device."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hgq.cli import _output
+from hgq.cli.export import DEFAULT_CLOCK, DEFAULT_PART, parse_options
+
+if TYPE_CHECKING:
+    from hgq.estimate import Estimate, Interval
+
+
+def command(
+    model: _output.ModelFile,
+    part: Annotated[str, typer.Option("--part", "-p", help="Device, as its vendor spells it, or a board such as pynq-z2.")] = DEFAULT_PART,
+    clock_ns: Annotated[float, typer.Option("--clock-ns", help="Clock period asked for, in nanoseconds.")] = DEFAULT_CLOCK,
+    backend: Annotated[str, typer.Option("--backend", "-b", help="rtl, hls4ml, or one that you installed.")] = "rtl",
+    option: Annotated[list[str] | None, typer.Option("--option", "-O", metavar="KEY=VALUE", help="An option of the backend.")] = None,
+    as_json: _output.AsJson = False,
+) -> None:
+    """Estimate LUT, FF, DSP, block RAM, latency and II, per layer and in all, with ranges and what they are based on. Synthesises nothing."""
+    from hgq.estimate import estimate
+    from hgq.ir import file
+
+    found = estimate(file.load(model), part, clock_ns, backend, parse_options(option or []))
+    if as_json:
+        _output.json_result(found.to_dict())
+        return
+    show(found)
+
+
+def show(found: Estimate) -> None:
+    """The estimate as tables on stdout."""
+    title = f"{found.model} · {found.backend} ({found.strategy.replace('_', ' ')}) · {found.device.part} · {found.clock_ns:g} ns"
+    _output.table(layer_rows(found), title)
+    timing = found.timing
+    _output.table(
+        [
+            {"timing": "latency", "guess": _text(timing.cycles), "range": _range(timing.cycles), "unit": "cycles"},
+            {"timing": "initiation interval", "guess": _text(timing.interval), "range": _range(timing.interval), "unit": "cycles"},
+            {"timing": "shortest period", "guess": _text(timing.period_ns), "range": _range(timing.period_ns), "unit": "ns"},
+            {"timing": "latency", "guess": _text(timing.ns), "range": _range(timing.ns), "unit": "ns"},
+            {"timing": f"{found.clock_ns:g} ns clock reached", "guess": timing.meets, "range": "", "unit": ""},
+        ]
+    )
+    _output.result("Based on: " + "\n          ".join(found.basis))
+
+
+def layer_rows(found: Estimate) -> list[dict[str, str]]:
+    """One row for each layer, then the total and the share of the device."""
+    rows = []
+    for row in found.layers:
+        counts = row.counts
+        rows.append(
+            {
+                "layer": row.layer or "(model)",
+                "EBOPs": f"{row.ebops:,}",
+                "LUT": _both(counts.lut) if counts else "–",
+                "FF": _both(counts.ff) if counts else "–",
+                "DSP": _both(counts.dsp) if counts else "–",
+                "BRAM": _both(counts.bram) if counts else "–",
+                "cycles": f"{row.cycles:.1f}" if row.cycles is not None else "–",
+            }
+        )
+    total, share = found.counts, found.utilisation()
+    rows.append(
+        {
+            "layer": "total",
+            "EBOPs": f"{found.ebops:,}",
+            "LUT": _both(total.lut),
+            "FF": _both(total.ff),
+            "DSP": _both(total.dsp),
+            "BRAM": _both(total.bram),
+            "cycles": _both(found.timing.cycles),
+        }
+    )
+    rows.append(
+        {
+            "layer": "of the device",
+            "EBOPs": "",
+            **{label: f"{share.get(key, 0):.2%}" for label, key in (("LUT", "lut"), ("FF", "ff"), ("DSP", "dsp"), ("BRAM", "bram18"))},
+            "cycles": "",
+        }
+    )
+    return rows
+
+
+def _both(interval: Interval | None) -> str:
+    """The guess, and its range in brackets where there is one."""
+    if interval is None:
+        return "–"
+    return _text(interval) if interval.is_exact else f"{_text(interval)} ({_range(interval)})"
+
+
+def _text(interval: Interval) -> str:
+    return _number(interval.value)
+
+
+def _range(interval: Interval) -> str:
+    return "exact" if interval.is_exact else f"{_number(interval.low)} – {_number(interval.high)}"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.1f}"

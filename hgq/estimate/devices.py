@@ -1,0 +1,163 @@
+"""Devices: one TOML file each in ``devices/``, and the coefficients of their families in ``devices/_families.toml``."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+from hgq.errors import ConfigError
+from hgq.estimate.interval import Interval
+
+
+@dataclass(frozen=True)
+class Family:
+    """Coefficients shared by the devices of one architecture; each is explained where it is written down.
+
+    Args:
+        name: Key in ``_families.toml``.
+        vendor: ``AMD`` or ``Lattice``.
+        lut_inputs: Inputs of one look-up table.
+        part_pattern: Regular expression of what follows the die in a part's name: package and speed grade.
+        lut_per_cost: LUTs for each unit of adder-graph cost.
+        ff_per_bit: Flip-flops for each pipeline register bit.
+        period_base_ns: Clock period of a stage without logic.
+        period_per_unit_ns: Added for each unit of adder delay in the longest stage.
+        period_floor_ns: No clock is faster.
+        congestion: ``(slope, offset)`` of the period that routing alone asks for, ``slope * ln(LUT) + offset`` ns, or None if unknown.
+        period_spread: Factors around the period.
+        grade: Period factor of each speed grade, by its digit.
+        basis: Sentences for people.
+    """
+
+    name: str
+    vendor: str
+    lut_inputs: int
+    part_pattern: str
+    lut_per_cost: Interval
+    ff_per_bit: Interval
+    period_base_ns: float
+    period_per_unit_ns: float
+    period_floor_ns: float
+    congestion: tuple[float, float] | None
+    period_spread: Interval
+    grade: Mapping[str, float]
+    basis: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Device:
+    """One part.
+
+    Args:
+        part: As the vendor spells it.
+        die: What decides its resources.
+        title: A line for people.
+        family: Coefficients.
+        available: ``lut``, ``ff``, ``dsp``, ``bram18`` (18 Kb blocks).
+        source: Where the numbers come from.
+    """
+
+    part: str
+    die: str
+    title: str
+    family: Family
+    available: Mapping[str, int]
+    source: str
+
+    @property
+    def period_factor(self) -> float:
+        """Of the speed grade that the part's name carries; 1 when it names none we know."""
+        grades = re.findall(r"-(\d)", self.part)
+        return self.family.grade.get(grades[-1], 1.0) if grades else 1.0
+
+
+def device_of(part: str) -> Device:
+    """The device of a part: its exact name, a board's name, or another package or speed grade of a die that is listed.
+
+    Raises:
+        ConfigError: unknown; names the closest ones and how to add a device.
+    """
+    wanted = part.strip().lower()
+    for entry in _entries():
+        if wanted in {entry["part"].lower(), entry["die"], *(alias.lower() for alias in entry["aliases"])}:
+            named = wanted.startswith(entry["die"]) and wanted != entry["die"]
+            return _device(entry, part.strip() if named else entry["part"])
+        if wanted.startswith(entry["die"]) and re.fullmatch(_family(entry["family"]).part_pattern, wanted[len(entry["die"]) :], re.IGNORECASE):
+            return _device(entry, part.strip())
+    names = {name.lower(): entry["part"] for entry in _entries() for name in (*entry["aliases"], entry["die"], entry["part"])}
+    close = list(dict.fromkeys(names[name] for name in difflib.get_close_matches(wanted, names, n=3, cutoff=0.5)))
+    example = files(__package__) / "devices" / "xcvu13p.toml"
+    raise ConfigError(
+        "This part is not known.",
+        where="part",
+        expected="one of " + ", ".join(entry["part"] for entry in _entries()),
+        received=repr(part),
+        fix=f"{f'Did you mean {close[0]}? ' if close else ''}To add a device, write one TOML file like {example}.",
+    )
+
+
+def devices() -> tuple[Device, ...]:
+    """Every device that is listed, by name."""
+    return tuple(_device(entry, entry["part"]) for entry in _entries())
+
+
+def _device(entry: Mapping[str, Any], part: str) -> Device:
+    return Device(part, entry["die"], entry["title"], _family(entry["family"]), entry["available"], entry["source"])
+
+
+@cache
+def _entries() -> tuple[dict[str, Any], ...]:
+    folder = files(__package__) / "devices"
+    paths = sorted((path for path in folder.iterdir() if path.name.endswith(".toml") and not path.name.startswith("_")), key=lambda p: p.name)
+    return tuple(_read(path) for path in paths)
+
+
+def _read(path: Any) -> dict[str, Any]:
+    try:
+        entry = tomllib.loads(path.read_text(encoding="utf-8"))
+        available = {key: int(entry["available"][key]) for key in ("lut", "ff", "dsp", "bram18")}
+        texts = {key: str(entry[key]) for key in ("title", "die", "part", "family", "source")}
+        _family(texts["family"])
+    except (tomllib.TOMLDecodeError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, ConfigError):
+            raise
+        raise ConfigError(
+            "A device file is not understood.",
+            where=str(path),
+            expected="title, die, part, family, source and [available] with lut, ff, dsp, bram18",
+            received=f"{type(error).__name__}: {error}",
+        ) from error
+    return {**texts, "die": texts["die"].lower(), "aliases": tuple(entry.get("aliases", ())), "available": available}
+
+
+@cache
+def _families() -> dict[str, Any]:
+    return tomllib.loads((files(__package__) / "devices" / "_families.toml").read_text(encoding="utf-8"))
+
+
+@cache
+def _family(name: str) -> Family:
+    if name not in _families():
+        raise ConfigError("Unknown device family.", expected=", ".join(_families()), received=repr(name))
+    row = _families()[name]
+    return Family(
+        name=name,
+        vendor=row["vendor"],
+        lut_inputs=row["lut_inputs"],
+        part_pattern=row["part_pattern"],
+        lut_per_cost=Interval(*row["lut_per_cost"]),
+        ff_per_bit=Interval(*row["ff_per_bit"]),
+        period_base_ns=row["period_base_ns"],
+        period_per_unit_ns=row["period_per_unit_ns"],
+        period_floor_ns=row["period_floor_ns"],
+        congestion=tuple(row["congestion"]) if "congestion" in row else None,
+        period_spread=Interval(*row["period_spread"]),
+        grade=row["grade"],
+        basis=row["basis"],
+    )

@@ -1,0 +1,126 @@
+"""From counts to LUTs, flip-flops, DSPs and block RAM."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from hgq.estimate.devices import Device
+from hgq.estimate.ebops import constant_bits, ebops_by_node, operands
+from hgq.estimate.interval import Interval, total
+from hgq.estimate.structure import Structure
+from hgq.ir.graph import Graph, Node
+from hgq.ir.show import declared_format
+
+LUT_PER_DSP = 55
+"""What one DSP saves: hls4ml designs of HGQ models follow EBOPs = LUT + 55 DSP "roughly" (HGQ, arXiv:2405.00645)."""
+
+HLS_LUT_PER_EBOP = Interval(0.60, 1.00, 1.50)
+"""LUT + 55 DSP for each EBOP with hls4ml's latency strategy. Only "roughly equal" is published; no design with both numbers is. The low end is
+that of adder graphs (0.66 to 1.07 of EBOPs on 28 designs), the high end a judgement."""
+
+HLS_FF_PER_LUT_EQUIVALENT = Interval(0.15, 0.25, 0.30)
+"""Flip-flops over LUT + 55 DSP: range and median of the eight HGQ rows of `reference/published.md`, jets on a VU9P at 5 ns."""
+
+DA_LUT_SPREAD = Interval(0.85, 1.00, 1.25)
+"""hls4ml's distributed arithmetic shares additions within each layer only, and HLS adds its own registers and control: a judgement."""
+
+DA_FF_PER_LUT = Interval(0.20, 0.53, 1.00)
+"""Median of 20 post-route JEDI-linear designs at 2 ns (0.46 to 0.58); slower clocks need fewer, 1.7 ns designs needed 1.0."""
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a layer or a whole model occupies.
+
+    Args:
+        lut: Look-up tables.
+        ff: Flip-flops; None where nobody knows how they are shared between layers.
+        dsp: Multiplier blocks.
+        bram: Block RAMs of 18 Kb.
+    """
+
+    lut: Interval
+    ff: Interval | None
+    dsp: Interval
+    bram: Interval
+
+
+NONE = Interval.exact(0)
+
+
+def adder_graph(cost: float, register_bits: int | None, device: Device) -> Counts:
+    """Fully unrolled additions and shifts, as the rtl backend writes them: no DSP, no block RAM."""
+    ff = None if register_bits is None else (device.family.ff_per_bit * float(register_bits)).rounded()
+    return Counts((device.family.lut_per_cost * cost).rounded(), ff, NONE, NONE)
+
+
+def hls_distributed_arithmetic(cost: float, device: Device) -> Counts:
+    """The same additions inside hls4ml's C++."""
+    lut = device.family.lut_per_cost * DA_LUT_SPREAD * cost
+    return Counts(lut.rounded(), (lut * DA_FF_PER_LUT).rounded(), NONE, NONE)
+
+
+def hls_latency(ebops: int, candidates: int) -> Counts:
+    """hls4ml's latency strategy: every product unrolled, HLS chooses between LUTs and DSPs.
+
+    Args:
+        ebops: Effective bit operations.
+        candidates: Products large enough for a DSP; see `dsp_candidates`.
+    """
+    equivalent = HLS_LUT_PER_EBOP * float(ebops)
+    dsp = Interval(0, round(candidates / 2), candidates)
+    lut = Interval(max(equivalent.low - LUT_PER_DSP * dsp.high, 0), max(equivalent.value - LUT_PER_DSP * dsp.value, 0), equivalent.high)
+    return Counts(lut.rounded(), (equivalent * HLS_FF_PER_LUT_EQUIVALENT).rounded(), dsp, NONE)
+
+
+def dsp_candidates(graph: Graph) -> dict[str, int]:
+    """For each node, how many of its products cost more EBOPs than a DSP saves, while the constant is no power of two."""
+    return {node.name: _candidates(graph, node) for node in graph.nodes}
+
+
+def _candidates(graph: Graph, node: Node) -> int:
+    pair = operands(graph, node)
+    if pair is None or node.op not in ("matmul", "multiply"):
+        return 0
+    data, const = pair
+    bits_x, bits_c = declared_format(graph, data).width, constant_bits(const)
+    bits_c = np.where(bits_c <= 1, 0, bits_c)  # one effective bit is a power of two, of either sign: a shift
+    if node.op == "multiply":
+        return int(np.count_nonzero(bits_x * bits_c >= LUT_PER_DSP))
+    # Count pairs by the distinct widths, which are few, rather than by position.
+    x, counts = np.unique(bits_x.reshape(-1, bits_x.shape[-1]), axis=0, return_counts=True)
+    return int(sum(n * np.count_nonzero(row[:, None] * bits_c >= LUT_PER_DSP) for row, n in zip(x, counts, strict=True)))
+
+
+def summed(parts: list[Counts]) -> Counts:
+    """Totals; flip-flops are None as soon as one part's are."""
+    ff = None if any(part.ff is None for part in parts) else total(part.ff for part in parts if part.ff is not None)
+    return Counts(total(p.lut for p in parts), ff, total(p.dsp for p in parts), total(p.bram for p in parts))
+
+
+def by_layer(graph: Graph, values: dict[str, int]) -> dict[str, int]:
+    """Sum node values over their Keras layer paths, in order of definition."""
+    sums: dict[str, int] = {}
+    for node in graph.nodes:
+        sums[node.source] = sums.get(node.source, 0) + values[node.name]
+    return sums
+
+
+def layer_ebops(graph: Graph) -> dict[str, int]:
+    """EBOPs of each Keras layer path."""
+    return by_layer(graph, ebops_by_node(graph))
+
+
+def layer_counts(graph: Graph, structure: Structure | None, device: Device, strategy: str) -> dict[str, Counts]:
+    """Counts of each Keras layer path; empty where the backend does not attribute its cost."""
+    layers = layer_ebops(graph)
+    if strategy == "latency":
+        candidates = by_layer(graph, dsp_candidates(graph))
+        return {layer: hls_latency(ebops, candidates[layer]) for layer, ebops in layers.items()}
+    if structure is None or not structure.cost_of:
+        return {}
+    if strategy == "distributed_arithmetic":
+        return {layer: hls_distributed_arithmetic(cost, device) for layer, cost in structure.cost_of.items()}
+    return {layer: adder_graph(cost, None, device) for layer, cost in structure.cost_of.items()}

@@ -1,8 +1,15 @@
 """Fixed-point numbers: THE definition of the number format, of rounding and of overflow.
 
 A value of format ``Fixed(k, i, f)`` is an integer mantissa ``m`` that stands for ``m * 2**-f``. ``k`` is 1 when there is a sign bit, ``i``
-counts the integer bits *without* the sign, ``f`` the fractional bits; ``i`` and ``f`` may be negative. The width is ``k + i + f``; an element
-whose width is zero or less can only hold 0. This is the ``ap_fixed<k+i+f, k+i>`` of AMD's HLS headers.
+counts the integer bits *without* the sign, ``f`` the fractional bits; ``i`` and ``f`` may be negative. The width is ``k + i + f``; an
+element whose width is zero or less can only hold 0. This is the ``ap_fixed<k+i+f, k+i>`` of AMD's HLS headers, and so are the modes, with
+rounding before overflow as AMD's manual says (UG1399), but for these:
+
+- ``SAT_SYM`` leaves a signed element of one bit nothing but 0; AMD's headers give it -1.
+- ``WRAP_SM`` of an unsigned element reflects at both ends; AMD's headers refuse it.
+- ``WRAP_SM`` looks at the bit above those kept *after* rounding; AMD's headers look before, and so differ from ours (and from their manual)
+  where rounding carries into that bit. Rounding in a step of its own makes both the same.
+- ``S_RND`` does not exist there.
 
 Training, the golden model and every converter are tested against the functions in this file, and only this file.
 """
@@ -69,6 +76,7 @@ class Fixed:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Shape of the array of formats."""
         return self.k.shape
 
     @property
@@ -92,18 +100,22 @@ class Fixed:
         return Fixed(*(np.where(alive, part, 0) for part in (self.k, self.i, self.f)))
 
     def broadcast_to(self, shape: tuple[int, ...]) -> Fixed:
+        """The same formats, repeated to `shape` by NumPy's rules."""
         return Fixed(*(np.broadcast_to(part, shape) for part in (self.k, self.i, self.f)))
 
     def __getitem__(self, index) -> Fixed:
         return Fixed(self.k[index], self.i[index], self.f[index])
 
     def reshape(self, shape: tuple[int, ...]) -> Fixed:
+        """The same formats in another shape."""
         return Fixed(*(part.reshape(shape) for part in (self.k, self.i, self.f)))
 
     def equals(self, other: Fixed) -> bool:
+        """Whether all formats, and their shape, are the same."""
         return all(np.array_equal(a, b) for a, b in zip(self.astuple(), other.astuple(), strict=True))
 
     def astuple(self) -> tuple[Ints, Ints, Ints]:
+        """``(k, i, f)``."""
         return self.k, self.i, self.f
 
     def value(self, mantissa: Ints) -> NDArray[np.float64]:
@@ -133,10 +145,9 @@ class Fixed:
         if not np.isfinite(x).all():
             bad = int(np.count_nonzero(~np.isfinite(x)))
             raise DataError("Cannot quantize NaN or infinity.", expected="finite numbers", received=f"{bad} of {x.size} are not")
-        if overflow in ("SAT", "SAT_SYM"):  # both ends lie on the grid, so clipping first changes nothing but keeps numbers small
-            x = np.clip(x, self.value(self.low), self.value(self.high))
-        u = _round_real(np.ldexp(x, self.f), rounding, rng)
-        return self.overflowed(u, overflow)
+        if overflow in ("SAT", "SAT_SYM"):  # far beyond both ends nothing changes, and numbers stay small
+            x = np.clip(x, 2 * self.value(self.low) - self.value(1), 2 * self.value(self.high) + self.value(1))
+        return self.overflowed(_round_real(_scaled(x, self.f), rounding, rng), overflow)
 
     def requantize(
         self,
@@ -157,17 +168,19 @@ class Fixed:
     def overflowed(self, u: NDArray, overflow: Overflow) -> Ints:
         """Bring rounded mantissas `u` (int64, or float64 holding integers) into range."""
         low, high = self.low, self.high
-        span = np.where(self.width > 0, high - low + 1, 1)
+        if u.dtype.kind == "f":
+            u = _as_int64(u, clip=overflow in ("SAT", "SAT_SYM"))
         if overflow == "SAT":
             m = np.clip(u, low, high)
         elif overflow == "SAT_SYM":
             m = np.clip(u, np.where(self.k == 1, -high, 0), high)
-        elif overflow == "WRAP":
-            m = np.mod(u - low if u.dtype.kind == "i" else np.mod(u, span) - low, span) + low
-        else:  # reflect at both ends: the sign-magnitude wrap of ap_fixed, where the bit above the sign inverts all bits
-            wide = np.where(self.k == 1, 2 * low, 0)
-            y = np.mod(np.mod(u, 2 * span) - wide, 2 * span) + wide
-            m = np.maximum(np.minimum(y, 2 * high + 1 - y), np.where(self.k == 1, 2 * low - 1 - y, 0))
+        else:
+            bits = np.where(self.width > 0, self.width, 0)
+            kept = u & ((np.int64(1) << bits) - 1)
+            m = np.where(kept > high, kept - (np.int64(1) << bits), kept)  # two's complement of the low bits
+            if overflow == "WRAP_SM":  # reflect at both ends: the bit above those kept becomes the sign, and if that changes it inverts all
+                above = (u >> bits) & 1
+                m = np.where(self.k == 1, np.where((m < 0) == (above == 1), m, ~m), np.where(above == 1, high - m, m))
         return np.where(self.width > 0, m, 0).astype(np.int64)
 
     @staticmethod
@@ -229,7 +242,32 @@ def rescale(mantissa: ArrayLike, f: ArrayLike, to_f: ArrayLike, rounding: Roundi
     """
     drop = np.asarray(f, np.int64) - np.asarray(to_f, np.int64)
     right, left = np.clip(drop, 0, MAX_WIDTH), np.maximum(-drop, 0)
-    return shift_left(_round_shift(np.asarray(mantissa, np.int64), right, rounding, rng), left, "quantize")
+    m, beyond = np.asarray(mantissa, np.int64), np.clip(drop - MAX_WIDTH, 0, MAX_WIDTH)
+    if beyond.any():  # shift the excess out first; one sticky bit keeps ties apart from what is next to them
+        m = (m >> beyond) | ((m & ((np.int64(1) << beyond) - 1)) != 0)
+    return shift_left(_round_shift(m, right, rounding, rng), left, "quantize")
+
+
+def _scaled(x: NDArray[np.float64], f: Ints) -> NDArray[np.float64]:
+    """``x * 2**f``, exact but for what no format can tell apart.
+
+    What is too large for float64 is a multiple of ``2**971`` and so wraps to 0 (saturating modes have clipped it before); what is too small
+    stays nonzero, for it still rounds down.
+    """
+    with np.errstate(over="ignore", under="ignore"):
+        u = np.ldexp(x, f)
+    u = np.where(np.isfinite(u), u, 0.0)
+    return np.where((u == 0) & (x != 0), np.copysign(np.finfo(np.float64).smallest_subnormal, x), u)
+
+
+def _as_int64(u: NDArray[np.float64], clip: bool) -> Ints:
+    """Integers in float64 as int64: equal, or clipped to 63 bits, or equal modulo ``2**63``, which all formats wrap at.
+
+    Float64 itself would not do: beyond 53 bits neither the ends of a format nor remainders are exact in it.
+    """
+    if clip:
+        return np.clip(u, -(2.0**62), 2.0**62).astype(np.int64)
+    return np.fmod(u, 2.0**63).astype(np.int64)
 
 
 def _round_real(u: NDArray[np.float64], rounding: Rounding, rng: np.random.Generator | None) -> NDArray[np.float64]:

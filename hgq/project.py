@@ -82,7 +82,7 @@ class FirmwareProject:
 
     Args:
         name: Project and top-level name; see `check_name`.
-        files: Content by relative POSIX path. Text is written as UTF-8 with the line ends it has. What starts with ``#!`` becomes executable.
+        files: Content by relative POSIX path. Text is written as UTF-8 with the line ends it has; what starts with ``#!`` becomes executable.
         meta: JSON-able facts about the project (backend, part, clock, digest of the graph); part of the digest, hence no times in it.
 
     Raises:
@@ -208,7 +208,9 @@ def _check_path(path: str) -> None:
     pure = PurePosixPath(path)
     clean = str(pure) == path and not pure.is_absolute() and ".." not in pure.parts and path not in ("", ".", MANIFEST)
     if not clean or any(character in path for character in '\\:*?"<>|') or not path.isprintable():
-        raise ConfigError("A path in this project is not allowed.", expected="a relative POSIX path inside the project", received=repr(path))
+        raise ConfigError(
+            "A path in this project is not allowed.", expected="a relative POSIX path inside the project", received=repr(path)
+        )
 
 
 def _unified(path: str, old: bytes, new: bytes) -> str:

@@ -195,7 +195,9 @@ def run(
     wall = time.monotonic() - start
     done = Completed(words, returncode, output, wall, Path(log) if log is not None else None)
     if timed_out:
-        raise _failure(done, cwd, f"{Path(words[0]).name} was stopped after {timeout_s:g} s.", "Allow it more time, or try a smaller model.")
+        raise _failure(
+            done, cwd, f"{Path(words[0]).name} was stopped after {timeout_s:g} s.", "Allow it more time, or try a smaller model."
+        )
     if check and returncode != 0:
         ending = f"signal {-returncode}" if returncode < 0 else f"exit code {returncode}"
         raise _failure(done, cwd, f"{Path(words[0]).name} ended with {ending}.", None)
@@ -271,6 +273,8 @@ KNOWN: dict[str, _Known] = {
     "vitis_hls": _Known(
         "synthesis of what the hls4ml backend writes", "Install AMD Vitis and source its settings64.sh.", ("vitis_hls", "vitis-run")
     ),
-    "quartus_sh": _Known("synthesis for Altera devices", "Install Altera Quartus Prime and put its bin folder on the PATH.", ("quartus_sh",)),
+    "quartus_sh": _Known(
+        "synthesis for Altera devices", "Install Altera Quartus Prime and put its bin folder on the PATH.", ("quartus_sh",)
+    ),
 }
 """The programs that hgqc can use."""

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from hgq.errors import DataError
-from hgq.layers import quantizers
+from hgq.layers.walk import quantizers
 
 
 def calibrate(model: keras.Model, x: ArrayLike | Mapping[str, ArrayLike], *, batch_size: int = 8192, reset: bool = True) -> int:

@@ -1,0 +1,67 @@
+"""On a mismatch: which node, and what is the smallest input that shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from hgq.ir import interpret
+from hgq.ir.graph import Graph
+from hgq.verify.vectors import Data
+
+
+def _differs(graph: Graph, data: Data, simulate: Callable[..., Mapping[str, Any]], *of: Graph) -> np.ndarray:
+    golden, other = interpret.run(of[0] if of else graph, data), simulate(data, *of)
+    wrong = np.zeros(len(next(iter(data.values()))), bool)
+    for name, value in golden.items():
+        wrong |= (value != np.asarray(other[name], np.float64).reshape(value.shape)).reshape(len(value), -1).any(axis=1)
+    return wrong
+
+
+def minimal_input(graph: Graph, sample: Data, simulate: Callable[[Data], Mapping[str, Any]]) -> Data:
+    """Set as many elements of a failing sample to zero as possible so that it still fails.
+
+    Greedy, first in halves of the elements, then in ever smaller groups; each round of candidates is one batch.
+    """
+    names = list(sample)
+    flat = np.concatenate([sample[name].reshape(-1) for name in names])
+
+    def unflatten(rows: np.ndarray) -> Data:
+        data, start = {}, 0
+        for name in names:
+            size = sample[name].size
+            data[name] = rows[:, start : start + size].reshape(len(rows), *sample[name].shape[1:])
+            start += size
+        return data
+
+    group = max(np.count_nonzero(flat) // 2, 1)
+    while True:
+        alive = np.flatnonzero(flat)
+        groups = [alive[start : start + group] for start in range(0, len(alive), group)]
+        if groups:
+            candidates = np.repeat(flat[None], len(groups), axis=0)
+            for row, index in enumerate(groups):
+                candidates[row, index] = 0.0
+            failing = np.flatnonzero(_differs(graph, unflatten(candidates), simulate))
+            if failing.size:
+                flat = candidates[failing[0]]
+                group = min(group, max(np.count_nonzero(flat), 1))
+                continue
+        if group == 1 or not groups:
+            return unflatten(flat[None])
+        group //= 2
+
+
+def truncated_bisection(graph: Graph, sample: Data, simulate: Callable[[Data, Graph], Mapping[str, Any]]) -> str:
+    """The first node that a backend gets wrong: it is given ever shorter beginnings of the graph, which it compiles and simulates."""
+    low, high = 0, len(graph.nodes) - 1
+    while low < high:
+        middle = (low + high) // 2
+        beginning = graph.with_(outputs=(graph.nodes[middle].name,), nodes=graph.nodes[: middle + 1])
+        if _differs(graph, sample, simulate, beginning).any():
+            high = middle
+        else:
+            low = middle + 1
+    return graph.nodes[low].name

@@ -20,18 +20,18 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 from numpy.typing import ArrayLike
 
 import hgq
 from hgq import layers as hgq_layers
 from hgq.calibrate import calibrate
-from hgq.errors import DataError, FileFormatError, FreezeError, HGQError
+from hgq.errors import FileFormatError, FreezeError, HGQError
 from hgq.ir.build import GraphBuilder, Ref
 from hgq.ir.exactness import beyond_float32
 from hgq.ir.graph import Graph
 from hgq.layers import QLayer
 from hgq.passes import optimize as run_passes
+from hgq.samples import load_samples
 
 log = logging.getLogger("hgq.freeze")
 
@@ -141,34 +141,6 @@ def load_model(path: str | os.PathLike[str]) -> keras.Model:
         raise FileFormatError(
             "Keras cannot read this model.", where=str(path), expected="a Keras 3 model", received=received, fix=fix
         ) from error
-
-
-def load_samples(path: str | os.PathLike[str], key: str | None = None) -> np.ndarray | dict[str, np.ndarray]:
-    """Samples from ``.npy``, or from ``.npz``: its array `key`, else ``x``, else its only array, else all arrays by input name.
-
-    Raises:
-        FileFormatError: the file is missing, truncated or something else.
-        DataError: it has no array of that name.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileFormatError("There is no such data file.", where=str(path), expected="an .npz or .npy file", received="nothing there")
-    try:
-        content = np.load(path, allow_pickle=False)
-        if isinstance(content, np.ndarray):
-            return content
-        with content:
-            arrays = {name: content[name] for name in content.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise FileFormatError(
-            "This is no NumPy file, or it is truncated.", where=str(path), received=f"{type(error).__name__}: {error}"
-        ) from error
-    wanted = key or ("x" if "x" in arrays else next(iter(arrays)) if len(arrays) == 1 else None)
-    if wanted is None:
-        return arrays
-    if wanted not in arrays:
-        raise DataError("The file has no such array.", where=str(path), expected=", ".join(arrays), received=wanted)
-    return arrays[wanted]
 
 
 def _refuse_unfreezable(model: keras.Model) -> None:

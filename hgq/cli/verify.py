@@ -37,7 +37,8 @@ def command(
 ) -> None:
     """Compare Keras, the golden integers, the C simulation and the simulated RTL, sample by sample and bit by bit.
 
-    Exit code 1 on any mismatch, with the first divergent node and one minimal input. A missing tool is a skipped check and says how to get it.
+    Exit code 1 on any mismatch, with the first divergent node and one minimal input. A missing tool is a skipped check that says how to
+    get it.
     """
     from hgq.backend import Options
     from hgq.errors import ConfigError, MismatchError
@@ -51,7 +52,7 @@ def command(
     graph = file.load(model)
     loaded = None
     if data is not None:
-        from hgq.datasets import load_samples
+        from hgq.samples import load_samples
 
         loaded = load_samples(data, key)
     reference = None
@@ -85,7 +86,7 @@ def command(
             found = check.divergence
             raise MismatchError(
                 f"{check.name} differs from the golden model on {check.mismatches:,} of {check.samples:,} samples.",
-                where=f"first divergent node {found.node or '(not narrowed down)'} ({found.op}), layer {found.layer or '?'}; input {found.input}",
+                where=f"node {found.node or '(not narrowed down)'} ({found.op}), layer {found.layer or '?'}, on input {found.input}",
                 expected=str(found.expected),
                 received=str(found.received),
                 fix=found.note or "This is a bug in hgqc or in the backend: please report it with the .hgq file and the input above.",

@@ -1,9 +1,27 @@
-"""Quantized Keras layers. Importing this package imports Keras and TensorFlow."""
+"""Quantized Keras layers. Importing this package imports Keras and TensorFlow.
+
+``Flatten``, ``Reshape`` and ``Dropout`` need no quantized kind: use those of Keras.
+"""
 
 from __future__ import annotations
 
+from hgq.layers.activation import QActivation, QInput, QReLU
 from hgq.layers.base import QLayer
+from hgq.layers.batch_norm import QBatchNormalization
 from hgq.layers.dense import QDense
+from hgq.layers.dense_batchnorm import QDenseBatchNorm
 from hgq.layers.walk import qlayers, quantizers, set_beta, total_ebops
 
-__all__ = ["QDense", "QLayer", "qlayers", "quantizers", "set_beta", "total_ebops"]
+__all__ = [
+    "QActivation",
+    "QBatchNormalization",
+    "QDense",
+    "QDenseBatchNorm",
+    "QInput",
+    "QLayer",
+    "QReLU",
+    "qlayers",
+    "quantizers",
+    "set_beta",
+    "total_ebops",
+]

@@ -11,7 +11,7 @@ import tensorflow as tf
 from hgq import quantizers
 from hgq.errors import ConfigError
 from hgq.quantizers import FixedQuantizer
-from hgq.quantizers.fixed import check_policy
+from hgq.quantizers.arguments import check_policy
 
 if TYPE_CHECKING:  # the IR knows nothing of layers, and layers need it only when they are frozen
     from hgq.ir.build import GraphBuilder, Ref
@@ -22,9 +22,9 @@ DEFAULT_BETA = 1e-6
 class QLayer(keras.layers.Layer):
     """Base class of quantized layers.
 
-    A subclass writes ``build``, `forward` (not ``call``), `cost` if it needs hardware, and `to_ir`. ``call`` is a template: it runs `forward`
-    and, in training, adds ``beta * cost()`` to the losses. Because only this template charges, a subclass that inherits ``call``, or overrides
-    it and calls ``super().call``, charges once. A layer that a model uses twice charges twice: its hardware is there twice.
+    A subclass writes ``build``, `forward` (not ``call``), `cost` if it needs hardware, and `to_ir`. ``call`` is a template: it runs
+    `forward` and, in training, adds ``beta * cost()`` to the losses. Because only this template charges, a subclass that inherits ``call``,
+    or overrides it and calls ``super().call``, charges once. A layer that a model uses twice charges twice: its hardware is there twice.
 
     Args:
         beta: Loss per EBOP. A variable, for schedules: see `hgq.layers.set_beta`.
@@ -39,10 +39,13 @@ class QLayer(keras.layers.Layer):
         check_policy(self)
         initial = DEFAULT_BETA if beta is None else float(beta)
         self.initial_beta = initial
-        self.beta = self.add_weight(name="beta", shape=(), initializer=keras.initializers.Constant(initial), dtype="float32", trainable=False)
+        self.beta = self.add_weight(
+            name="beta", shape=(), initializer=keras.initializers.Constant(initial), dtype="float32", trainable=False
+        )
         self.ebops = self.add_weight(name="ebops", shape=(), initializer="zeros", dtype="float32", trainable=False)
 
     def call(self, inputs, training=None):
+        """Run `forward`; in training, charge the cost."""
         outputs = self.forward(inputs, training)
         if training and type(self).cost is not QLayer.cost:
             cost = self.cost()
@@ -68,7 +71,7 @@ class QLayer(keras.layers.Layer):
     def get_config(self) -> dict:
         return {**super().get_config(), "beta": self.initial_beta}
 
-    # ---- for subclasses -------------------------------------------------------------------------------------------------------------------
+    # ---- for subclasses ----------------------------------------
 
     def _quantizer(self, identifier: quantizers.Identifier, place: str, argument: str) -> FixedQuantizer | None:
         """This layer's own quantizer from what the user gave, named as the argument is."""

@@ -51,10 +51,9 @@ def _count(layer, times: int, counts: dict[int, int]) -> None:
 
 def _graph(model) -> list[dict]:
     """The layers of a functional model with their calls; empty for a subclassed one."""
-    if not getattr(model, "inputs", None):
+    if not hasattr(model, "operations"):
         return []
-    config = model.get_config()
-    return [entry for entry in config.get("layers", []) if "inbound_nodes" in entry]
+    return [entry for entry in model.get_config().get("layers", []) if "inbound_nodes" in entry]
 
 
 def _walk(layer, seen: set[int]) -> Iterator[keras.layers.Layer]:

@@ -17,7 +17,7 @@ if keras.config.backend() != "tensorflow":
         fix="Set the environment variable KERAS_BACKEND=tensorflow (or unset it) before the first import of keras.",
     )
 
-from hgq.quantizers.fixed import FixedQuantizer  # noqa: E402
-from hgq.quantizers.get import Identifier, get, serialize  # noqa: E402
+from hgq.quantizers.fixed import FixedQuantizer
+from hgq.quantizers.get import Identifier, get, serialize
 
 __all__ = ["FixedQuantizer", "Identifier", "get", "serialize"]

@@ -13,7 +13,9 @@ class Between(keras.constraints.Constraint):
         self.low, self.high = float(low), float(high)
 
     def __call__(self, value):
+        """The clipped value."""
         return keras.ops.clip(value, self.low, self.high)
 
     def get_config(self) -> dict:
+        """Both ends."""
         return {"low": self.low, "high": self.high}

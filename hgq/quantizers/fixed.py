@@ -12,13 +12,13 @@ import numpy as np
 import tensorflow as tf
 
 from hgq.errors import ConfigError
-from hgq.numerics import Fixed, Ints, Rounding, check_modes
+from hgq.numerics import Fixed, Ints, Rounding
 from hgq.quantizers import ops
+from hgq.quantizers.arguments import check_arguments, check_policy
 from hgq.quantizers.constraints import Between
-from hgq.quantizers.places import PLACES, Bounds, initial_bits, place as named_place
-
-GRANULARITIES = ("element", "channel", "tensor")
-LIMIT = 60.0  # bounds beyond this would leave the exponents of float32
+from hgq.quantizers.places import PLACES, Bounds, initial_bits
+from hgq.quantizers.places import place as named_place
+from hgq.quantizers.ranges import HIGHEST, needed
 
 
 @keras.saving.register_keras_serializable(package="hgqc")
@@ -28,8 +28,8 @@ class FixedQuantizer(keras.layers.Layer):
     Two parametrisations over one core: ``"kif"`` trains i and f, ``"kbi"`` trains b and i with ``f = b - i``. With overflow ``SAT`` and
     ``SAT_SYM``, i is trained. With ``WRAP`` and ``WRAP_SM`` it is *tracked*:
 
-    * data: each training call sets ``i <- max(i - i_decay, what the batch needs)`` and k to 1 once a negative number was seen. Training only
-      rounds; inference wraps. `observe` widens the range over a calibration set.
+    * data: each training call sets ``i <- max(i - i_decay, what the batch needs)``, and k to 1 once a negative number was seen.
+      Training only rounds; inference wraps. `observe` widens the range over a calibration set.
     * constants (places ``"weight"`` and ``"bias"``): k and i are always exactly what the present values need, so nothing ever wraps.
 
     Arguments left out take the default of the place (`hgq.quantizers.places.PLACES`).
@@ -37,7 +37,7 @@ class FixedQuantizer(keras.layers.Layer):
     Args:
         parametrization: ``"kif"`` or ``"kbi"``.
         place: ``"weight"``, ``"bias"`` or ``"data"``; a layer fills it in for the quantizers it is given.
-        granularity: ``"element"``, ``"channel"`` (last axis) or ``"tensor"``: what shares one bitwidth. Data always shares it over the batch.
+        granularity: What shares one bitwidth: ``"element"``, ``"channel"`` (last axis) or ``"tensor"``. Data also shares it over the batch.
         k0: Initial sign bit, 0 or 1. Tracked data: only until the first training call, which sets it from the data.
         i0: Initial integer bits, sign not counted.
         f0: Initial fractional bits.
@@ -106,43 +106,10 @@ class FixedQuantizer(keras.layers.Layer):
         self.i_bounds: Bounds = tuple(i_bounds or at.i_bounds)  # type: ignore[assignment]
         self.f_bounds: Bounds = tuple(f_bounds or at.f_bounds)  # type: ignore[assignment]
         self.b_bounds: Bounds = tuple(b_bounds or at.b_bounds)  # type: ignore[assignment]
-        self._check(f_bounds is not None, b_bounds is not None)
+        check_arguments(self, f_bounded=f_bounds is not None, b_bounded=b_bounds is not None)
         self.supports_masking = True
         self._observing = False
         self._dice = keras.random.SeedGenerator(seed) if self.rounding == "S_RND" else None
-
-    def _check(self, f_bounded: bool, b_bounded: bool) -> None:
-        where = f"quantizer {self.name}"
-        check_modes(self.rounding, self.overflow, where)
-        for what, value, known in (
-            ("parametrization", self.parametrization, ("kif", "kbi")),
-            ("granularity", self.granularity, GRANULARITIES),
-            ("k0", self.k0, (0, 1)),
-        ):
-            if value not in known:
-                names = " or ".join(map(repr, known))
-                raise ConfigError(f"Unknown {what} of a quantizer.", where=where, expected=names, received=repr(value))
-        if (self.parametrization == "kbi" and f_bounded) or (self.parametrization == "kif" and b_bounded):
-            wrong, right = ("f_bounds", "b_bounds") if self.parametrization == "kbi" else ("b_bounds", "f_bounds")
-            raise ConfigError(
-                f"{self.parametrization} does not train what {wrong} would bound.", where=where, expected=f"i_bounds or {right}", received=wrong
-            )
-        if self.adapt_to_magnitude and not self.constant:
-            raise ConfigError(
-                "Only a constant has a magnitude to adapt to.",
-                where=where,
-                expected="adapt_to_magnitude on a weight or bias quantizer",
-                received=f"place {self.place!r}",
-                fix="Calibrate data instead: hgq.calibrate sets its range.",
-            )
-        for what, (low, high) in (("i_bounds", self.i_bounds), ("f_bounds", self.f_bounds), ("b_bounds", self.b_bounds)):
-            if not -LIMIT <= low <= high <= LIMIT:
-                expected = f"{-LIMIT:g} <= low <= high <= {LIMIT:g}"
-                raise ConfigError(f"{what} are no bounds.", where=where, expected=expected, received=f"({low}, {high})")
-        if self.l1 < 0 or self.i_decay < 0:
-            raise ConfigError(
-                "l1 and i_decay cannot be negative.", where=where, expected=">= 0", received=f"l1={self.l1}, i_decay={self.i_decay}"
-            )
 
     @classmethod
     def for_weights(cls, **kwargs) -> FixedQuantizer:
@@ -159,7 +126,7 @@ class FixedQuantizer(keras.layers.Layer):
         """A data quantizer: kif, WRAP with a tracked range, per element, unless told otherwise."""
         return cls(place="data", **kwargs)
 
-    # ---- state ----------------------------------------------------------------------------------------------------------------------------
+    # ---- state ----------------------------------------
 
     @property
     def follows_range(self) -> bool:
@@ -247,27 +214,10 @@ class FixedQuantizer(keras.layers.Layer):
         return k, i, f - tf.stop_gradient(tf.nn.relu(i + f - ops.SIGNIFICANT))  # float32 holds no more
 
     def _needed(self, x, width):
-        """Sign and integer bits that `x` takes once rounded, over the axes that share them; `width` is f (kif) or b (kbi)."""
-        x, width = tf.stop_gradient(x), tf.stop_gradient(width)
+        """Sign and integer bits that `x` takes, within the bounds; a constant is always covered."""
         shared = self._shared_axes(len(x.shape))
-        low = tf.reduce_min(x, shared, keepdims=True) if shared else x
-        high = tf.reduce_max(x, shared, keepdims=True) if shared else x
-        down, up = ("TRN", "UP") if self.rounding == "S_RND" else (self.rounding, self.rounding)
-
-        def at(f):
-            low_u, high_u = low * ops.exp2(f), high * ops.exp2(f)
-            high_q = tf.math.ceil(high_u) if up == "UP" else ops.round_to_integer(high_u, up)
-            return ops.round_to_integer(low_u, down) * ops.exp2(-f), high_q * ops.exp2(-f)
-
-        if self.parametrization == "kif":
-            low_q, high_q = at(width)
-            i = ops.integer_bits(low_q, high_q)
-        else:  # f depends on i: rounding can carry into one more integer bit, after which it cannot carry again
-            i = tf.clip_by_value(ops.integer_bits(low, high), -LIMIT, LIMIT)
-            i = tf.maximum(i, ops.integer_bits(*at(width - i)))
-            low_q, _ = at(width - i)
-        highest = LIMIT if self.constant else self.i_bounds[1]
-        return tf.cast(low_q < 0, tf.float32), tf.clip_by_value(i, self.i_bounds[0], highest)
+        k, i = needed(x, width, fixed_fraction=self.parametrization == "kif", rounding=self.rounding, shared=shared)
+        return k, tf.clip_by_value(i, self.i_bounds[0], HIGHEST if self.constant else self.i_bounds[1])
 
     def _follow(self, x, decay: float) -> None:
         """Move the tracked range to where it covers `x`."""
@@ -277,9 +227,10 @@ class FixedQuantizer(keras.layers.Layer):
         self._k.assign(tf.maximum(tf.convert_to_tensor(self._k) * self._seen, k))
         self._seen.assign(1.0)
 
-    # ---- forward --------------------------------------------------------------------------------------------------------------------------
+    # ---- forward ----------------------------------------
 
     def call(self, inputs, training=None):
+        """Quantize; in training, first move a tracked range."""
         x = tf.cast(tf.convert_to_tensor(inputs), tf.float32)
         if self.tracks_range:
             if self._observing:
@@ -301,9 +252,10 @@ class FixedQuantizer(keras.layers.Layer):
         return tf.convert_to_tensor(self._i) + self._f
 
     def compute_output_shape(self, input_shape):
+        """The shape of the data."""
         return input_shape
 
-    # ---- calibration ----------------------------------------------------------------------------------------------------------------------
+    # ---- calibration ----------------------------------------
 
     @contextmanager
     def observe(self, reset: bool = True) -> Iterator[FixedQuantizer]:
@@ -344,7 +296,7 @@ class FixedQuantizer(keras.layers.Layer):
             )
         self._follow(x, 0.0)
 
-    # ---- bits -----------------------------------------------------------------------------------------------------------------------------
+    # ---- bits ----------------------------------------
 
     def bits(self, shape: tuple[int, ...]):
         """Bits of every element of data of this `shape` (without batch), sign included: what EBOPs charges. 0 where only 0 fits.
@@ -393,7 +345,7 @@ class FixedQuantizer(keras.layers.Layer):
         """The rounding of inference and of firmware: stochastic rounding belongs to training."""
         return "RND" if self.rounding == "S_RND" else self.rounding
 
-    # ---- configuration --------------------------------------------------------------------------------------------------------------------
+    # ---- configuration ----------------------------------------
 
     def config_at(self, place: str) -> dict:
         """This quantizer's configuration for a copy at `place`; what was left open takes that place's defaults.
@@ -413,6 +365,7 @@ class FixedQuantizer(keras.layers.Layer):
         return config if self.place is not None else {**config, **self._given, "place": place}
 
     def get_config(self) -> dict:
+        """All arguments, defaults filled in."""
         given = {name: getattr(self, name) for name in self._given}
         if self.parametrization == "kif":
             given["b_bounds"] = None
@@ -427,15 +380,3 @@ class FixedQuantizer(keras.layers.Layer):
             "adapt_to_magnitude": self.adapt_to_magnitude,
             "seed": self.seed,
         }
-
-
-def check_policy(layer: keras.layers.Layer) -> None:
-    """Raise `ConfigError` unless `layer` computes in float32: half precision could not hold the grid, and double precision is not needed."""
-    if layer.compute_dtype != "float32" or layer.variable_dtype != "float32":
-        raise ConfigError(
-            "Quantized layers compute in float32, in which they are exact.",
-            where=f"layer {layer.name}",
-            expected='dtype policy "float32"',
-            received=repr(layer.dtype_policy.name),
-            fix='Remove keras.config.set_dtype_policy(…), or pass dtype="float32" to this layer.',
-        )

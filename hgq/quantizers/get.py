@@ -25,8 +25,8 @@ def get(identifier: Identifier, place: str | None = None, where: str | None = No
 
     Args:
         identifier: None; a quantizer (copied by its configuration, not its learned bits); a serialized one; or a string: a place
-            (``"weight"``, ``"bias"``, ``"data"``: the defaults there) or a parametrisation (``"kif"``, ``"kbi"``), optionally with arguments
-            of `FixedQuantizer`, as in ``"kbi(b0=8, i0=2, overflow=SAT_SYM)"``.
+            (``"weight"``, ``"bias"``, ``"data"``: the defaults there) or a parametrisation (``"kif"``, ``"kbi"``), optionally with
+            arguments of `FixedQuantizer`, as in ``"kbi(b0=8, i0=2, overflow=SAT_SYM)"``.
         place: Where it will sit; fills in what is left open.
         where: Name of the argument that it came from: names the copy, and the place in an error message.
 
@@ -73,9 +73,7 @@ def _parse(text: str, where: str | None) -> dict:
         if argument is None:
             raise _unknown(text, where)
         if argument[1] not in _ARGUMENTS:
-            raise ConfigError(
-                f"A quantizer has no argument {argument[1]!r}.", where=where, expected=", ".join(_ARGUMENTS), received=text
-            )
+            raise ConfigError(f"A quantizer has no argument {argument[1]!r}.", where=where, expected=", ".join(_ARGUMENTS), received=text)
         arguments[argument[1]] = _value(argument[2])
         position = argument.end()
     return arguments

@@ -129,7 +129,9 @@ def fixed_quantize(
 
     Args:
         x: Data, float32.
-        k, i, f: Sign, integer and fractional bits, float32 that holds integers, of the rank of `x`, 1 on every axis that shares them.
+        k: Sign bits, float32 that holds integers, of the rank of `x`, size 1 on every axis that shares them.
+        i: Integer bits, likewise.
+        f: Fractional bits, likewise.
         rounding: One of `hgq.numerics.ROUNDINGS`.
         overflow: One of `hgq.numerics.OVERFLOWS`.
         wrap: Whether ``WRAP`` and ``WRAP_SM`` wrap. Training, where the range follows the data, only rounds.

@@ -13,8 +13,8 @@ Bounds = tuple[float, float]
 class Place:
     """Defaults of one place in a layer.
 
-    ``constant`` tells weights, whose every axis counts, from data, whose first axis is the batch. A constant with ``WRAP`` needs no range of
-    its own: the range is always the one that its values need.
+    ``constant`` tells weights, whose every axis counts, from data, whose first axis is the batch. A constant with ``WRAP`` needs no range
+    of its own: the range is always the one that its values need.
     """
 
     name: str

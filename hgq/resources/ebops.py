@@ -1,7 +1,8 @@
 """Effective bit operations (EBOPs): the one set of formulas (HGQ, arXiv:2405.00645).
 
 The bits are those of each element, signs included: of data as declared, of constants as they are (`hgq.numerics.Fixed.minimal`). A
-multiplication of a by b bits costs a*b, the addition of a constant its bits. Everything is counted once per copy in a fully parallel design.
+multiplication of a by b bits costs a*b, the addition of a constant its bits. Everything is counted once per copy in a fully parallel
+design.
 
 `total` sums all elements of an array: `numpy.sum` for arrays, `tensorflow.reduce_sum` for tensors.
 """
@@ -32,9 +33,7 @@ def dense(bits_x: Array, bits_kernel: Array, bits_bias: Array | None = None, tot
     return products + math.prod(bits_x.shape[:-1]) * total(bits_bias)
 
 
-def scale_offset(
-    bits_x: Array, bits_scale: Array | None, bits_offset: Array | None = None, total: Callable[[Array], Any] = np.sum
-) -> Any:
+def scale_offset(bits_x: Array, bits_scale: Array | None, bits_offset: Array | None = None, total: Callable[[Array], Any] = np.sum) -> Any:
     """EBOPs of ``x * scale + offset``, element by element; scale and offset, of shape (channels,), are shared by all positions.
 
     Args:

@@ -18,6 +18,7 @@ _MEANING = {
     errno.EROFS: ("This place is read-only.", "Name a place that you may write to."),
     errno.EACCES: ("No permission to write here.", "Name a place that you may write to, or change its permissions."),
     errno.EPERM: ("No permission to write here.", "Name a place that you may write to, or change its permissions."),
+    errno.EEXIST: ("A part of this path is a file, not a folder.", "Name another place, or move that file away."),
     errno.ENOTDIR: ("A part of this path is a file, not a folder.", "Name another place, or move that file away."),
     errno.EISDIR: ("This is a directory, not a file.", "Name a file."),
     errno.ENAMETOOLONG: ("This path is too long.", "Name a shorter one."),

@@ -82,7 +82,7 @@ class FirmwareProject:
 
     Args:
         name: Project and top-level name; see `check_name`.
-        files: Content by relative POSIX path. Text is written as UTF-8 with the line ends it has; what starts with ``#!`` becomes executable.
+        files: Content by relative POSIX path. Text is written as UTF-8 as it is; what starts with ``#!`` becomes executable.
         meta: JSON-able facts about the project (backend, part, clock, digest of the graph); part of the digest, hence no times in it.
 
     Raises:

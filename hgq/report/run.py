@@ -1,0 +1,82 @@
+"""`report`: a run directory as one page."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from hgq.errors import DataError, FileFormatError
+from hgq.ir import file
+from hgq.output import write_file_atomically
+from hgq.report.page import render
+
+
+def report(run_dir: str | os.PathLike[str]) -> Path:
+    """Write ``report.html`` into a run directory, from what is there; only ``model.hgq`` is required.
+
+    Reads ``model.hgq``, ``recipe.toml`` (budgets), ``history.csv``, ``pareto/pareto.json``, ``estimate.json`` and ``verify.json``.
+
+    Raises:
+        DataError: not a run directory.
+        FileFormatError: one of the files is damaged.
+        OutputError: the page cannot be written.
+    """
+    folder = Path(run_dir)
+    model = folder / "model.hgq"
+    if not model.is_file():
+        raise DataError(
+            "This is not a run directory.",
+            where=str(folder),
+            expected="a directory with model.hgq",
+            received="no model.hgq in it" if folder.is_dir() else "no directory",
+            fix="Name the directory that `hgq train` or `hgq demo` wrote.",
+        )
+    page = render(
+        file.load(model),
+        _history(folder / "history.csv"),
+        _pareto(_json(folder / "pareto" / "pareto.json")),
+        _json(folder / "estimate.json"),
+        _json(folder / "verify.json"),
+        budgets=_budgets(folder / "recipe.toml"),
+    )
+    return write_file_atomically(folder / "report.html", page, force=True)
+
+
+def _json(path: Path) -> Any:
+    if not path.is_file():
+        return None
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise FileFormatError("A file of the run is damaged.", where=str(path), expected="JSON", received=str(error)) from error
+
+
+def _history(path: Path) -> list[dict[str, str]] | None:
+    if not path.is_file():
+        return None
+    try:
+        with path.open(newline="", encoding="utf-8") as lines:
+            return list(csv.DictReader(lines))
+    except (OSError, csv.Error, UnicodeDecodeError) as error:
+        raise FileFormatError("A file of the run is damaged.", where=str(path), expected="CSV", received=str(error)) from error
+
+
+def _pareto(content: Any) -> list[Any] | None:
+    """The list of points, bare or under ``points``."""
+    if isinstance(content, dict):
+        content = content.get("points", [])
+    return content
+
+
+def _budgets(path: Path) -> list[float]:
+    if not path.is_file():
+        return []
+    try:
+        asked = tomllib.loads(path.read_text(encoding="utf-8")).get("budget", {}).get("ebops", [])
+        return [float(b) for b in (asked if isinstance(asked, list) else [asked])]
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, AttributeError, TypeError, ValueError) as error:
+        raise FileFormatError("A file of the run is damaged.", where=str(path), expected="a recipe in TOML", received=str(error)) from error

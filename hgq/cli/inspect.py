@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,28 +11,36 @@ from hgq.cli import _output
 
 def command(
     model: _output.ModelFile,
-    layer: Annotated[str | None, typer.Option("--layer", "-l", help="Only the nodes of this layer (or of layers below this path).")] = None,
+    layer: Annotated[str | None, typer.Option("--layer", "-l", help="Only this layer, and those below its path.")] = None,
     as_json: _output.AsJson = False,
 ) -> None:
-    """Show the nodes of a frozen model: op, shape, formats and the layer each came from."""
+    """Show the ports and nodes of a frozen model: op, shape, formats, constants."""
     from hgq.errors import ConfigError
     from hgq.ir import file, show
 
     graph = file.load(model)
-    nodes = graph.nodes
     rows = show.table(graph)
     if layer is not None:
-        sources = sorted({node.source for node in nodes if node.source})
-        kept = {node.name for node in nodes if _below(node.source, layer) or _below(node.name, layer)}
-        if not kept:
-            raise ConfigError("There is no such layer.", where=str(model), expected=", ".join(sources), received=repr(layer))
-        rows = [row for row in rows if row.get("name") in kept or _below(str(row.get("source", row.get("layer", ""))), layer)]
+        layers = list(dict.fromkeys(row["layer"] for row in rows))
+        rows = [row for row in rows if row["layer"] == layer or row["layer"].startswith(layer + "/")]
+        if not rows:
+            raise ConfigError("There is no such layer.", where=str(model), expected=", ".join(layers), received=repr(layer))
     if as_json:
-        _output.json_result({"name": graph.name, "digest": graph.digest(), "meta": graph.meta, "nodes": rows})
+        _output.json_result({"name": graph.name, "digest": graph.digest(), "meta": graph.meta, "rows": rows})
         return
-    _output.result(f"{graph.name}  {graph.digest()[:16]}")
-    _output.table(rows)
+    _output.table([_short(row) for row in rows], f"{graph.name}  {graph.digest()[:16]}")
 
 
-def _below(path: str, layer: str) -> bool:
-    return path == layer or path.startswith(layer + "/")
+def _short(row: dict[str, Any]) -> dict[str, Any]:
+    """What fits a terminal; the rest is in the JSON."""
+    return {
+        "name": row["name"] + (" →" if row["output"] else ""),
+        "op": row["op"],
+        "shape": row["shape"],
+        "format": row["format"],
+        "bits, mean": row["bits_mean"],
+        "max": row["bits_max"],
+        "dead": row["dead"],
+        "modes": " ".join(filter(None, (row["rounding"], row["overflow"]))) or None,
+        "constants": f"{row['constants_nonzero']}/{row['constants_total']} nonzero" if row["constants_total"] else None,
+    }

@@ -14,6 +14,7 @@ import inspect
 import logging
 import math
 import os
+import re
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -260,7 +261,7 @@ def _identifier(name: str) -> str:
 
 def _port_name(name: str) -> str:
     """The user's name of an input, or ``input`` for one that Keras named itself."""
-    return "input" if name.startswith("keras_tensor") else _identifier(name)
+    return "input" if re.fullmatch(r"(keras_tensor|input_layer)(_\d+)?", name) else _identifier(name)
 
 
 def _static(tensor: Any) -> tuple[int, ...]:

@@ -33,16 +33,19 @@ def _fold_products(graph: Graph) -> Graph:
         if not rows.any():
             continue
         offset = IntArray(np.where(rows, x.low.mantissa[0], 0), x.low.f) @ IntArray.of_reals(w.value)
-        if offset.mantissa.any() and node.name in graph.outputs:
-            continue  # an output keeps its name; constant inputs of a last layer without bias are not worth a special case
         live = Const.minimal(w.name, np.where(rows[:, None], 0, w.mantissa), w.format.f)
         nodes[-1] = replace(node, inputs=(node.inputs[0], put_const(live, graph, consts)))
         if offset.mantissa.any():
             bias = Const.minimal(fresh(f"{node.name}.offset", consts), offset.mantissa, np.full(offset.shape, offset.f))
             consts[bias.name] = bias
-            renamed[node.name] = fresh(f"{node.name}.plus_offset", names)
-            values[renamed[node.name]] = values[node.name]
-            nodes.append(Node(renamed[node.name], "add", (node.name, bias.name), {}, node.source))
+            product, total = node.name, fresh(f"{node.name}.plus_offset", names)
+            if node.name in graph.outputs:  # an output keeps its name, whatever computes it
+                product, total = fresh(f"{node.name}.product", names), node.name
+                nodes[-1] = replace(nodes[-1], name=product)
+            else:
+                renamed[node.name] = total
+                values[total] = values[node.name]
+            nodes.append(Node(total, "add", (product, bias.name), {}, node.source))
     return graph.with_(nodes=tuple(nodes), consts=consts)
 
 

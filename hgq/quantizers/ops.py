@@ -104,17 +104,18 @@ def round_to_integer(u: Tensor, rounding: str, seed: Tensor | None = None) -> Te
 def _wrap(u: Tensor, k: Tensor, n: Tensor, mirror: bool) -> Tensor:
     """Bring integers `u` into the range of `n` magnitude bits and `k` sign bits: modulo, or mirrored at both ends.
 
-    The multiple of the period is chosen so that each subtraction is exact, also with all 24 bits in use.
+    Remainders are taken around zero wherever they may be negative, so that each subtraction is exact, also with all 24 bits in use.
     """
     top = exp2(n)
     period = (2.0 if mirror else 1.0) * top * (1.0 + k)
     turns = u / period
     whole = tf.floor(turns)
-    y = u - period * (whole + k * tf.cast(turns - whole >= 0.5, tf.float32))
+    nearer = tf.cast(turns - whole >= 0.5, tf.float32)
+    y = u - period * (whole + (nearer if mirror else k * nearer))
     if not mirror:
         return y
-    below = tf.where(k > 0, -2.0 * top - y - 1.0, 0.0)
-    return tf.maximum(tf.minimum(y, 2.0 * top - y - 1.0), below)
+    signed = tf.maximum(tf.minimum(y, 2.0 * top - y - 1.0), -2.0 * top - y - 1.0)
+    return tf.where(k > 0, signed, tf.maximum(y, -1.0 - y))
 
 
 def dead(k: Tensor, i: Tensor, f: Tensor, overflow: str) -> Tensor:

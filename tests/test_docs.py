@@ -1,0 +1,62 @@
+"""Every Python block of the README and the docs runs, and what they say about the project is true."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(path: Path) -> list[str]:
+    return re.findall(r"^```python\n(.*?)^```$", path.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
+
+
+def run(code: str, folder: Path) -> None:
+    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+
+
+@pytest.mark.parametrize("page", sorted((ROOT / "docs").glob("*.md")), ids=lambda page: page.stem)
+def test_snippets_of_the_docs_run(page, tmp_path):
+    if found := blocks(page):
+        run("\n".join(found), tmp_path)
+
+
+@pytest.mark.slow
+def test_the_example_of_the_readme_runs(tmp_path):
+    (code,) = blocks(ROOT / "README.md")
+    assert "epochs=30" in code
+    run(code.replace("epochs=30", "epochs=2"), tmp_path)
+    assert (tmp_path / "jets.hgq").is_file() and any((tmp_path / "jets_rtl").iterdir())
+
+
+def test_verbs_of_the_readme_exist():
+    from hgq.cli import app
+
+    assert set(re.findall(r"`hgq ([a-z]+)", README)) <= set(app.VERBS)
+
+
+def test_extras_of_the_readme_exist():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for extras in re.findall(r'"\.\[([\w,]+)\]"', README):
+        assert set(extras.split(",")) <= set(project["optional-dependencies"])
+
+
+def test_ci_runs_the_test_command_of_the_readme():
+    assert len(re.findall(r"venv/bin/pytest", README)) == 1
+    assert "grep -m 1 'venv/bin/pytest' README.md" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_links_to_files_exist():
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"

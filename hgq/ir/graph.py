@@ -185,7 +185,7 @@ def payload_of(graph: Graph) -> tuple[dict[str, Any], dict[str, Ints]]:
         ],
         "consts": [
             {"name": c.name, "mantissa": array(c.mantissa, f"const:{c.name}"), "format": encode(c.format, f"const:{c.name}")}
-            for c in graph.consts.values()
+            for _, c in sorted(graph.consts.items())  # a mapping has no order of its own
         ],
         "nodes": [
             {

@@ -9,7 +9,7 @@ import numpy as np
 from hgq.errors import GraphError, HGQError
 from hgq.ir.graph import Const, Graph, Node
 from hgq.ir.ops import OPS
-from hgq.numerics import OVERFLOWS, Fixed
+from hgq.numerics import OVERFLOWS, ROUNDINGS, Fixed
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_./\-]{0,199}")
 CONST_WIDTH = 53
@@ -26,8 +26,9 @@ def check(graph: Graph) -> Graph:
     _check_names(graph)
     for port in graph.inputs:
         _check_format(port.format, port.shape, f"input {port.name}")
-        if port.rounding == "S_RND" or port.overflow not in OVERFLOWS:
-            raise GraphError("A port's mode is not deterministic.", where=f"input {port.name}", received=port.rounding)
+        _check_modes(port.rounding, port.overflow, f"input {port.name}")
+        if port.rounding == "S_RND":
+            raise GraphError("A port cannot round stochastically.", where=f"input {port.name}", fix="Use RND.")
     for const in graph.consts.values():
         _check_const(const)
     defined = {port.name for port in graph.inputs}
@@ -62,6 +63,12 @@ def _check_format(fixed: Fixed, shape: tuple[int, ...], where: str) -> None:
         )
 
 
+def _check_modes(rounding: str, overflow: str, where: str) -> None:
+    for what, name, known in (("rounding", rounding, ROUNDINGS), ("overflow", overflow, OVERFLOWS)):
+        if name not in known:
+            raise GraphError(f"Unknown {what} mode.", where=where, expected=", ".join(known), received=repr(name))
+
+
 def _check_const(const: Const) -> None:
     where = f"constant {const.name}"
     if const.mantissa.dtype != np.int64:
@@ -89,7 +96,12 @@ def _check_node(node: Node, graph: Graph, defined: set[str]) -> None:
             raise GraphError("An operand must be a constant.", where=where, received=name)
     if all(name in graph.consts for name in node.inputs):
         raise GraphError("A node reads constants only.", where=where, fix="Fold it into one constant.")
-    if node.op == "quantize" and node.attrs["rounding"] == "S_RND":
+    if node.op != "quantize":
+        return
+    _check_modes(node.attrs["rounding"], node.attrs["overflow"], where)
+    if not isinstance(node.attrs["format"], Fixed):
+        raise GraphError("A format must be a Fixed.", where=where, received=repr(node.attrs["format"]))
+    if node.attrs["rounding"] == "S_RND":
         raise GraphError("A frozen graph cannot round stochastically.", where=where, fix="Use RND: its expectation is the same grid.")
 
 

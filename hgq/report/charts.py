@@ -108,7 +108,7 @@ def _mark(mark: Mark, x: Scale, frame: Frame) -> Markup:
     bottom = frame.height - BOTTOM
     line = Markup('<line class="mark" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(at, at, TOP, bottom)
     return line + Markup('<text class="marklabel" x="{}" y="{}" text-anchor="end" transform="rotate(-90 {} {})">{}</text>').format(
-        at, _px(TOP - 4), at, TOP, mark.label
+        _px(x(mark.x) - 6), TOP, _px(x(mark.x) - 6), TOP, mark.label
     )
 
 

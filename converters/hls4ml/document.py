@@ -1,0 +1,99 @@
+"""What the project says about itself: `ports.json` for programs, `README.md` for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from hgq.backend import Options
+from hgq.numerics import Fixed
+
+from .lower import Program
+from .settings import Settings
+
+
+def ports_json(program: Program, arguments: Mapping[str, str]) -> str:
+    """Ports with their exact formats, flattened in C order, and the C++ argument that carries each."""
+    formats = program.graph.formats()
+    inputs = [
+        {
+            "name": port.name,
+            "argument": arguments[port.name],
+            "type": _cpp(program.types[program.inputs[port.name]]["result"]),
+            "shape": list(port.shape),
+            **_kif(port.format),
+            "rounding": port.rounding,
+            "overflow": port.overflow,
+        }
+        for port in program.graph.inputs
+    ]
+    outputs = [
+        {
+            "name": name,
+            "argument": arguments[name],
+            "type": _cpp(program.types[layer]["result"]),
+            "shape": list(formats[name].shape),
+            **_kif(formats[name]),
+        }
+        for name, layer in program.outputs.items()
+    ]
+    return json.dumps({"inputs": inputs, "outputs": outputs}, indent=1) + "\n"
+
+
+def _kif(fixed: Fixed) -> dict[str, list[int]]:
+    return {key: part.ravel().tolist() for key, part in zip("kif", fixed.canonical().astuple(), strict=True)}
+
+
+def _cpp(precision: str) -> str:
+    return f"ap_{precision}"
+
+
+def readme(program: Program, arguments: Mapping[str, str], options: Options, settings: Settings) -> str:
+    """How to run the project, what its ports are, and which layer of the model each line of C++ came from."""
+    top = options.name
+    ports = json.loads(ports_json(program, arguments))
+    rows = [
+        f"| {direction} | `{port['name']}` | `{port['argument']}` | `{port['type']}` | {tuple(port['shape'])} | {_bits(port)} |"
+        for direction in ("inputs", "outputs")
+        for port in ports[direction]
+    ]
+    sources = [f"| `{name}` | {source} |" for name, source in program.sources.items() if source]
+    qualified = f"{settings.namespace}::{top}" if settings.namespace else top
+    return f"""# {top}
+
+The graph `{program.graph.name}` as an AMD Vitis HLS project, written by hgqc with hls4ml.
+
+- part `{options.part}`, clock {options.clock_ns:g} ns, strategy `{settings.strategy}`, initiation interval {settings.reuse_factor} (asked for)
+- graph digest `{program.graph.digest()}`
+
+## Run it
+
+In Vitis HLS, from this folder; `csim`, `synth`, `cosim`, `export` and `vsynth` are switched by `build_opt.tcl`:
+
+    vitis-run --mode hls --tcl build_prj.tcl      # 2024.1 and later
+    vitis_hls -f build_prj.tcl                    # before
+
+Without AMD's tools, as a library for g++: `bash build_lib.sh` (what `hgq verify --backend hls4ml` does, faster, by itself).
+
+## Interface
+
+The top function is `{qualified}` in `firmware/{top}.cpp`. Tensors are flat arrays in C order, each element on wires of its own.
+
+| | port | argument | type of every element | shape | bits used |
+|---|---|---|---|---|---|
+{chr(10).join(rows)}
+
+HLS gives all elements of a tensor one type; the bits that an element really uses are in `ports.json` (`k` sign, `i` integer, `f` fractional
+bits of each element). Real numbers must be rounded and overflowed into those formats by whoever drives the ports, as `ports.json` says:
+the hardware takes bits as they are.
+
+## Where the layers came from
+
+| layer in `firmware/{top}.cpp` | layer of the model |
+|---|---|
+{chr(10).join(sources)}
+"""
+
+
+def _bits(port: Mapping[str, list[int]]) -> int:
+    return sum(max(k + i + f, 0) for k, i, f in zip(port["k"], port["i"], port["f"], strict=True))

@@ -1,0 +1,195 @@
+"""Hands the layers to hls4ml, checks that it kept every type, and collects the project that it writes."""
+
+from __future__ import annotations
+
+import io
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from hgq.backend import Options
+from hgq.errors import LoweringError, ToolNotFound
+from hgq.project import FirmwareProject
+
+from .document import ports_json, readme
+from .lower import Program
+from .settings import Settings
+
+log = logging.getLogger("hgq.converters.hls4ml")
+
+UNSET = "fixed<-1,0>"
+"""The default precision: no compiler takes it, so a type that nobody stated cannot slip through."""
+
+CLOCK_UNCERTAINTY = "27%"
+"""Vitis HLS's own default, which hls4ml uses too."""
+
+
+def write(program: Program, options: Options, settings: Settings) -> FirmwareProject:
+    """The project that hls4ml writes for these layers, without times, stamps and absolute paths.
+
+    Raises:
+        ToolNotFound: hls4ml or da4ml is not installed.
+        LoweringError: hls4ml refused a layer, or changed a type.
+    """
+    require("hls4ml")
+    if settings.strategy == "distributed_arithmetic":
+        require("da4ml")
+    with tempfile.TemporaryDirectory(prefix="hgq-hls4ml-") as folder, quiet():
+        target = Path(folder) / "project"
+        model = build(program, options, settings, target)
+        _write(model, target)
+        files = {str(file.relative_to(target).as_posix()): _content(file) for file in sorted(target.rglob("*")) if file.is_file()}
+    arguments = {name: model.graph[layer].get_output_variable().name for name, layer in (program.inputs | program.outputs).items()}
+    files["ports.json"] = ports_json(program, arguments)
+    files["README.md"] = readme(program, arguments, options, settings)
+    meta = {
+        "backend": "hls4ml",
+        "part": options.part,
+        "clock_ns": options.clock_ns,
+        "graph": program.graph.digest(),
+        "options": {"strategy": settings.strategy, "reuse_factor": settings.reuse_factor, "namespace": settings.namespace},
+        "hls4ml": version("hls4ml"),
+    }
+    return FirmwareProject(options.name, files, meta)
+
+
+def require(package: str) -> None:
+    """Raise `ToolNotFound` unless this optional package is installed."""
+    try:
+        found = find_spec(package) is not None and version(package)
+    except PackageNotFoundError:
+        found = False
+    if not found:
+        raise ToolNotFound(f"The Python package {package!r} is not installed.", fix='pip install "hgqc[hls4ml]"')
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """What hls4ml prints and warns about goes to our log: stdout belongs to the result."""
+    text = io.StringIO()
+    with warnings.catch_warnings(record=True) as caught, redirect_stdout(text), redirect_stderr(text):
+        warnings.simplefilter("always")
+        try:
+            yield
+        finally:
+            for line in [*text.getvalue().splitlines(), *(str(warning.message) for warning in caught)]:
+                if line.strip():
+                    log.debug("hls4ml: %s", line)
+
+
+def build(program: Program, options: Options, settings: Settings, target: Path) -> Any:
+    """The ``hls4ml.model.ModelGraph``, all of its passes done.
+
+    Raises:
+        LoweringError: a pass failed, or changed a layer or type.
+    """
+    from hls4ml.model.graph import ModelGraph
+    from hls4ml.utils.config import create_config
+
+    config = create_config(
+        backend="Vitis",
+        output_dir=str(target),
+        project_name=options.name,
+        part=options.part,
+        clock_period=options.clock_ns,
+        clock_uncertainty=CLOCK_UNCERTAINTY,
+        io_type="io_parallel",
+        namespace=settings.namespace,
+        write_weights_txt=True,  # g++ needs minutes for large constant arrays; it reads these files instead, HLS the headers
+        write_tar=False,
+    )
+    config["Stamp"] = "hgq"
+    config["HLSConfig"] = {
+        "Model": {
+            "Precision": {"default": UNSET},
+            "ReuseFactor": settings.reuse_factor,
+            "Strategy": settings.strategy,
+            "BitExact": False,  # the types stated below are exact already
+        },
+        "LayerName": {
+            name: {"Precision": dict(types), "ReuseFactor": settings.reuse_factor, "Strategy": settings.strategy}
+            for name, types in program.types.items()
+        },
+    }
+    layers = [{**layer, "input_shape": layer.get("input_shape", [])} for layer in program.layers]
+    try:
+        model = ModelGraph.from_layer_list(config, layers, list(program.inputs.values()), list(program.outputs.values()))
+    except Exception as error:
+        raise LoweringError(
+            "hls4ml could not take this model.",
+            where=f"graph {program.graph.name}",
+            received=f"{type(error).__name__}: {error}",
+            fix="Export with --backend rtl, or report this with the .hgq file: a clean refusal should have come first.",
+        ) from error
+    _check_types(model, program, settings)
+    return model
+
+
+def _check_types(model: Any, program: Program, settings: Settings) -> None:
+    """A pass of hls4ml that changes a type or drops a layer would make the firmware differ silently."""
+    convert = model.config.backend.convert_precision_string
+    fused = settings.strategy == "distributed_arithmetic"  # quantizers go into da4ml's kernels, weights vanish into them
+    for layer in program.layers:
+        name = layer["name"]
+        node = model.graph.get(name)
+        if node is None:
+            if fused and layer["class_name"] == "FixedPointQuantizer":
+                continue
+            raise _changed(name, program, "the layer", "missing")
+        kept = {"result": node.get_output_variable().type.precision}
+        kept |= {key[:-2]: value.precision for key, value in node.attributes.items() if key.endswith("_t") and hasattr(value, "precision")}
+        if layer["class_name"] == "Reshape":
+            continue  # it is the array before it, type and all
+        for attribute, wanted in program.types[name].items():
+            if attribute in kept and kept[attribute] != convert(wanted):
+                raise _changed(name, program, f"{attribute} {wanted}", str(kept[attribute]))
+            if attribute not in kept and not fused:
+                raise _changed(name, program, f"{attribute} {wanted}", "nothing")
+
+
+def _changed(name: str, program: Program, expected: str, received: str) -> LoweringError:
+    return LoweringError(
+        "hls4ml changed what it was told; the firmware would not be exact.",
+        where=f"hls4ml layer {name}, layer {program.sources[name] or '?'}",
+        expected=expected,
+        received=received,
+        fix="Install the hls4ml that hgqc is tested with (pip install 'hgqc[hls4ml]'), or report this with the .hgq file.",
+    )
+
+
+def _write(model: Any, target: Path) -> None:
+    from hls4ml.writer.vitis_writer import VitisWriter
+
+    class Writer(VitisWriter):
+        """hls4ml's own imports Keras to write the configuration, and names the folder it writes to."""
+
+        def write_yml(self, model: Any) -> None:
+            import yaml
+
+            config = {key: value for key, value in model.config.config.items() if key != "OutputDir"}
+            (target / "hls4ml_config.yml").write_text(yaml.safe_dump(_plain(config), sort_keys=True))
+
+    Writer().write_hls(model)
+
+
+def _plain(value: Any) -> Any:
+    """JSON-like values only: no tuples, no NumPy scalars."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, str | int | float | bool | type(None)) else str(value)
+
+
+def _content(file: Path) -> str | bytes:
+    data = file.read_bytes()
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data

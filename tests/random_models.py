@@ -51,7 +51,7 @@ def random_model(seed: int) -> tuple[keras.Model, np.ndarray]:
                 weight.assign(rng.uniform(0.3, 2.0, weight.shape))
     for quantizer_ in quantizers(model):
         for weight in quantizer_.weights:
-            if weight.name == "i" and weight in quantizer_.trainable_weights:
+            if weight.name == "i" and weight.trainable:
                 weight.assign(rng.integers(-1, 4, weight.shape).astype(np.float32))
             elif weight.name in ("f", "b"):
                 low, high = (-1, 6) if weight.name == "f" else (0, 7)

@@ -78,11 +78,13 @@ class RangeArray(NDArrayOperatorsMixin):
         fixed = Fixed(k, i, f)
         rounded = [rescale(end.mantissa, end.f, fixed.f, round_mode) for end in (self.low, self.high)]
         ends = [fixed.overflowed(end, overflow_mode) for end in rounded]
+        leaves = (ends[0] != rounded[0]) | (ends[1] != rounded[1])
         if overflow_mode == "WRAP":  # monotone only while nothing wraps
-            wraps = (rounded[0] < fixed.low) | (rounded[1] > fixed.high)
-            ends = [np.where(wraps, fixed.low, ends[0]), np.where(wraps, fixed.high, ends[1])]
+            ends = [np.where(leaves, fixed.low, ends[0]), np.where(leaves, fixed.high, ends[1])]
         low, high = (IntArray.of_formats(end, np.broadcast_to(fixed.f, end.shape)) for end in ends)
-        return RangeArray(low, high, np.minimum(self.lsb, fixed.f))
+        # The ends of a range need not lie on the grid of what is clipped to it; a wrap, by a multiple of that grid or to 0, stays on it.
+        lsb = np.where(leaves & (overflow_mode != "WRAP"), fixed.f, np.minimum(self.lsb, fixed.f))
+        return RangeArray(low, high, lsb)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *operands: Any, **kwargs: Any) -> Any:
         rule = _UFUNCS.get(ufunc)

@@ -14,7 +14,7 @@ def small_graph(seed: int = 0, name: str = "net") -> Graph:
     b = GraphBuilder(name)
 
     def formats(shape, k=None):
-        return Fixed(rng.integers(0, 2, shape) if k is None else k, rng.integers(-1, 4, shape), rng.integers(-2, 5, shape))
+        return Fixed(rng.integers(0, 2, shape) if k is None else k, rng.integers(-1, 4, shape), rng.integers(-3, 5, shape))
 
     x = b.input("x", formats((6,), 1), "RND", "SAT")
     for layer, units in (("dense", 5), ("head", 3)):

@@ -101,12 +101,15 @@ def test_dense_computes_what_its_parts_say():
 @pytest.mark.parametrize("center", [True, False])
 @pytest.mark.parametrize("scale", [True, False])
 def test_dense_batch_norm_is_dense_then_batch_norm(center, scale):
-    """In the limit of many bits, in training as in inference; with data that is neither centred nor of unit variance, and its own epsilon."""
+    """In the limit of many bits, in training as in inference; on data neither centred nor of unit variance, with its own epsilon."""
     x = RNG.normal(5, 3, (400, 4)).astype(np.float32)
     q = dict(kernel_quantizer=FINE, bias_quantizer=FINE, input_quantizer=FINE)
     ours = QDenseBatchNorm(3, center=center, scale=scale, epsilon=0.05, momentum=0.7, **q)
     ours.build((None, 4))
-    dense, norm = keras.layers.Dense(3, use_bias=False), keras.layers.BatchNormalization(center=center, scale=scale, epsilon=0.05, momentum=0.7)
+    dense, norm = (
+        keras.layers.Dense(3, use_bias=False),
+        keras.layers.BatchNormalization(center=center, scale=scale, epsilon=0.05, momentum=0.7),
+    )
     norm(dense(x))
     dense.kernel.assign(ours.kernel)
     if scale:
@@ -167,7 +170,9 @@ def test_unknown_activation_names_the_known_ones():
     assert QDense(2, keras.activations.relu).activation == "relu"
 
 
-@pytest.mark.parametrize("make", [lambda: QDense(2, input_quantizer=None), lambda: QBatchNormalization(input_quantizer=None), lambda: QInput(None)])
+@pytest.mark.parametrize(
+    "make", [lambda: QDense(2, input_quantizer=None), lambda: QBatchNormalization(input_quantizer=None), lambda: QInput(None)]
+)
 def test_a_layer_needs_its_quantizers(make):
     with pytest.raises(ConfigError, match=r"needs its (input_)?quantizer"):
         make()

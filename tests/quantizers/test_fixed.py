@@ -132,10 +132,24 @@ def test_dead_weight_revives():
         with tf.GradientTape() as tape:
             tape.watch(x)
             loss = (q(x, training=True) - 0.7) ** 2
-        d_x, d_b = tape.gradient(loss, [x, variable(q, "b").value])
+        d_b = tape.gradient(loss, variable(q, "b").value)
         optimizer.apply([d_b], [variable(q, "b")])
     assert value(q, "b") > 0.5
     assert q(x).numpy() != 0
+
+
+@pytest.mark.parametrize("overflow", ["SAT", "WRAP"])
+def test_the_last_bit_can_die_too(overflow):
+    """-1 needs only a sign bit: it is charged, and the charge can remove it."""
+    q = weight((1,), overflow=overflow, b0=0, i0=0)
+    w, optimizer = tf.constant([-1.0]), keras.optimizers.SGD(0.3)
+    assert q(w).numpy() == -1
+    for _ in range(2):
+        with tf.GradientTape() as tape:
+            bits = q.constant_bits(q(w))
+        assert bits.numpy() == 1
+        optimizer.apply([tape.gradient(bits, variable(q, "b").value)], [variable(q, "b")])
+    assert q(w).numpy() == 0
 
 
 def test_bits_can_die_and_stay_within_bounds():

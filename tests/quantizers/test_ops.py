@@ -201,5 +201,3 @@ def test_xla_computes_the_same_bits_and_gradients():
         np.testing.assert_array_equal(a.numpy(), b.numpy())
     for a, b in zip(plain[1], compiled[1], strict=True):
         np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-4, atol=1e-4)
-
-

@@ -30,6 +30,7 @@ _LAZY: dict[str, tuple[str, str | None]] = {
             "calibrate",
             "config",
             "converters",
+            "datasets",
             "errors",
             "estimate",
             "firmware_templates",
@@ -47,6 +48,7 @@ _LAZY: dict[str, tuple[str, str | None]] = {
             "tools",
             "training",
             "verify",
+            "workflow",
         )
     },
 }

@@ -1,0 +1,125 @@
+"""What `hgq train` and `hgq demo` share: run a recipe, finish the run directory, show and judge the result."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hgq.cli import _output
+
+if TYPE_CHECKING:
+    from hgq.config import Recipe
+    from hgq.training.run import RunResult
+    from hgq.workflow import Finished
+
+
+def run(recipe: Recipe, out: Path, resume: bool, as_json: bool, command: Callable[[Path], str]) -> None:
+    """Train, finish, show, judge.
+
+    Args:
+        recipe: What to do.
+        out: The run directory.
+        resume: Go on with what is there.
+        as_json: Print JSON instead of a table.
+        command: The command line that resumes the run, for the note after an interrupt.
+
+    Raises:
+        MismatchError: two representations of the model differ.
+        BudgetError: a budget was missed.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's greetings are nobody's business
+    _output.progress("loading Keras and TensorFlow …")
+    from hgq.training.run import train
+    from hgq.workflow import finish
+
+    try:
+        result = train(recipe, out, resume=resume, tell=_output.progress)
+    except KeyboardInterrupt:
+        if (out / "recipe.toml").is_file():
+            _output.warning(f"Interrupted. Continue with: {command(out)}")
+        raise
+    finished = finish(out, tell=_output.progress)
+    summary = summarise(result, finished)
+    _output.json_result(summary) if as_json else show(summary)
+    judge(result, finished)
+
+
+def summarise(result: RunResult, finished: Finished) -> dict[str, Any]:
+    """All that a person wants to know, as JSON values."""
+    estimates = {name: value.to_dict() for name, value in finished.estimates.items()}
+    return {
+        **result.to_dict(),
+        "estimate": estimates,
+        "estimate_rows": [_estimate_row(value) for value in finished.estimates.values()],
+        "verify": finished.verdict.to_dict() if finished.verdict else None,
+        "verify_rows": finished.verdict.rows() if finished.verdict else [],
+        "notes": list(finished.notes),
+        "report": str(finished.report),
+    }
+
+
+def show(summary: dict[str, Any]) -> None:
+    """The summary as tables on stdout."""
+    metric = summary["metric"]
+    rows = [
+        {
+            "model": point["hgq_file"],
+            f"test {metric}": f"{100 * point['test']:.2f} %" if metric == "accuracy" else point["test"],
+            "EBOPs asked": point["budget"] and round(point["budget"]),
+            "EBOPs got": point["ebops"],
+            "budget": "" if point["budget"] is None else "met" if point["within"] else f"MISSED by {100 * (point['ebops'] / point['budget'] - 1):+.1f} %",
+        }
+        for point in summary["points"]
+    ]
+    _output.table(rows, f"Models ({summary['points'][0]['test_samples']:,} test samples; {summary['epochs']} epochs in {summary['seconds']:.0f} s)")
+    if summary["estimate_rows"]:
+        _output.table(summary["estimate_rows"], "Estimate for model.hgq (guess, and where it may lie)")
+    if summary["verify_rows"]:
+        _output.table(summary["verify_rows"], "Bit by bit against the golden integers")
+    for note in summary["notes"]:
+        _output.warning(note)
+    _output.result(f"Report: {summary['report']}")
+
+
+def judge(result: RunResult, finished: Finished) -> None:
+    """Raise what the exit code must say."""
+    from hgq.errors import BudgetError, MismatchError
+
+    if finished.verdict is not None and not finished.verdict.ok:
+        wrong = [check for check in finished.verdict.checks if check.mismatches]
+        raise MismatchError(
+            "Representations of the model differ.",
+            where=str(result.directory),
+            expected="0 mismatches",
+            received=", ".join(f"{check.name}: {check.mismatches} of {check.samples} samples" for check in wrong),
+            fix="verify.json names the first divergent node and one minimal input. Please report this.",
+        )
+    missed = [point for point in result.points if not point.within]
+    if missed:
+        raise BudgetError(
+            "A budget was missed.",
+            where=str(result.directory),
+            expected="; ".join(f"{point.budget:,.0f} EBOPs" for point in missed if point.budget is not None),
+            received="; ".join(f"{point.ebops:,}" for point in missed),
+            fix="Train for more epochs (train.epochs), or start from other bits or layers.",
+        )
+
+
+def _estimate_row(estimate: Any) -> dict[str, Any]:
+    def interval(value: Any, unit: str = "") -> str | None:
+        if value is None:
+            return None
+        text = f"{value.value:,.0f}" if value.low == value.high else f"{value.value:,.0f} ({value.low:,.0f} to {value.high:,.0f})"
+        return text + unit
+
+    counts, timing = estimate.counts, estimate.timing
+    return {
+        "backend": f"{estimate.backend}, {estimate.strategy.replace('_', ' ')}",
+        "LUT": interval(counts.lut),
+        "FF": interval(counts.ff),
+        "DSP": interval(counts.dsp),
+        "latency": interval(timing.ns, " ns"),
+        "cycles": interval(timing.cycles),
+    }

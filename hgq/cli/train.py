@@ -1,0 +1,46 @@
+"""`hgq train`: a recipe becomes a run directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from hgq.cli import _output
+
+
+def command(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.toml", help="What to do; see examples/recipes.", show_default=False)],
+    ebops: Annotated[
+        list[float] | None, typer.Option("--ebops", help="Budget in EBOPs; repeatable, from large to small.", show_default="the recipe's")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", help="Epochs for each budget.", show_default="the recipe's")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Of everything random.", show_default="the recipe's")] = None,
+    samples: Annotated[int | None, typer.Option("--samples", help="Test samples to verify on; 0: none.", show_default="the recipe's")] = None,
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="The run directory.", show_default="runs/NAME")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that is there, bit-identically.")] = False,
+    as_json: _output.AsJson = False,
+) -> None:
+    """Train a recipe to its budget; then freeze, estimate, verify and report. Ctrl-C leaves a run that --resume continues.
+
+    Exit code 1 if a budget is missed or two representations of the model differ.
+    """
+    from hgq.cli._run import run
+    from hgq.config import Recipe
+
+    asked = Recipe.from_toml(recipe)
+    changes: dict[str, dict] = {}
+    if ebops:
+        changes["budget"] = {"ebops": ebops}
+    if epochs is not None:
+        changes.setdefault("train", {})["epochs"] = epochs
+    if seed is not None:
+        changes.setdefault("train", {})["seed"] = seed
+    if samples is not None:
+        changes["verify"] = {"samples": samples}
+    asked = asked.changed(**changes) if changes else asked
+    target = out or Path("runs") / asked.name
+    options = "".join(f" --ebops {value:g}" for value in ebops or [])
+    options += "".join(f" --{name} {value}" for name, value in (("epochs", epochs), ("seed", seed), ("samples", samples)) if value is not None)
+    run(asked, target, resume, as_json, lambda directory: f"hgq train {recipe}{options} --out {directory} --resume")

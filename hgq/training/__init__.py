@@ -1,0 +1,46 @@
+"""Training: callbacks for any Keras loop, and the driver of ``hgq train``.
+
+=================  ==================================================================================
+`beta.py`          `BetaSchedule`: beta as a function of the epoch
+`budget.py`        `Budget`: the controller that steers beta to a number of EBOPs
+`select.py`        `Select`: which epoch's model is delivered for a budget
+`pareto.py`        `ParetoFront`: keeps the models that no other one beats
+`bits.py`          `BitHistogram`: bits by layer and epoch
+`progress.py`      `Progress`: the bar
+`optimizers.py`    optimizers that move bits faster than weights
+`build.py`         recipe -> compiled model
+`loop.py`          the loop itself, a pure function of seed and epoch
+`checkpoint.py`    what a run needs to go on
+`run.py`           `train`: recipe -> run directory
+=================  ==================================================================================
+"""
+
+from __future__ import annotations
+
+from hgq.training.beta import BetaSchedule
+from hgq.training.bits import BitHistogram
+from hgq.training.budget import Budget, Controller
+from hgq.training.build import build_model
+from hgq.training.optimizers import BitAdam, BitAdamW, BitSGD
+from hgq.training.pareto import ParetoFront
+from hgq.training.progress import Progress
+from hgq.training.run import Point, RunResult, load_data, train
+from hgq.training.select import Select
+
+__all__ = [
+    "BetaSchedule",
+    "BitAdam",
+    "BitAdamW",
+    "BitHistogram",
+    "BitSGD",
+    "Budget",
+    "Controller",
+    "ParetoFront",
+    "Point",
+    "Progress",
+    "RunResult",
+    "Select",
+    "build_model",
+    "load_data",
+    "train",
+]

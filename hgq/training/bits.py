@@ -1,0 +1,89 @@
+"""`BitHistogram`: how many weights and activations have how many bits, layer by layer, epoch by epoch."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from hgq.output import write_file_atomically
+
+COLUMNS = ("epoch", "layer", "quantizer", "bits", "count")
+
+
+def histogram(model: keras.Model) -> list[tuple[str, str, int, int]]:
+    """Rows ``(layer, quantizer, bits, count)``: the declared bits, sign included, of every element that a quantizer gives a width of its own.
+
+    For constants these are the effective bits of their present values.
+    """
+    rows = []
+    for layer, name, widths in _widths(model):
+        bits, counts = np.unique(widths, return_counts=True)
+        rows += [(layer, name, int(b), int(n)) for b, n in zip(bits, counts, strict=True)]
+    return rows
+
+
+def _widths(model: keras.Model) -> Iterator[tuple[str, str, np.ndarray]]:
+    from hgq.layers import qlayers
+    from hgq.numerics import Fixed
+
+    for layer in qlayers(model):
+        for name in ("input_quantizer", "kernel_quantizer", "bias_quantizer", "output_quantizer"):
+            quantizer = getattr(layer, name, None)
+            if quantizer is None or not quantizer.built:
+                continue
+            constant = getattr(layer, name.removesuffix("_quantizer"), None) if quantizer.constant else None
+            if not quantizer.constant:
+                yield layer.name, name, quantizer.format().width
+            elif constant is not None:
+                mantissa, fixed = quantizer.quantized_constant(np.asarray(constant))
+                yield layer.name, name, Fixed.minimal(mantissa, fixed.f).width
+
+
+class BitHistogram(keras.callbacks.Callback):
+    """Writes `histogram` to a CSV file with the columns epoch, layer, quantizer, bits, count.
+
+    Args:
+        path: The file.
+        every: Epochs between two rows of it; the last epoch is always there.
+    """
+
+    def __init__(self, path: str | Path, every: int = 10) -> None:
+        super().__init__()
+        self.path, self.every = Path(path), every
+        self.rows: list[tuple[int, str, str, int, int]] = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch % self.every == 0:
+            self._note(epoch)
+        self._last = epoch
+
+    def on_train_end(self, logs=None):
+        last = getattr(self, "_last", None)
+        if last is not None and last % self.every:
+            self._note(last)
+        self.write()
+
+    def _note(self, epoch: int) -> None:
+        self.rows += [(epoch, *row) for row in histogram(self.model)]
+
+    def write(self) -> None:
+        """Write what was noted so far."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows(self.rows)
+        write_file_atomically(self.path, text.getvalue(), force=True)
+
+    def state(self) -> tuple[dict[str, Any], list[Any]]:
+        """All that changes, for a checkpoint."""
+        return {"rows": [list(row) for row in self.rows]}, []
+
+    def restore(self, state: dict[str, Any], arrays: list[Any]) -> None:
+        """The inverse of `state`."""
+        self.rows = [tuple(row) for row in state["rows"]]

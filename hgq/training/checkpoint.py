@@ -1,0 +1,93 @@
+"""Checkpoints: everything that decides how a run goes on, in one file that is replaced atomically."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import keras
+import numpy as np
+
+from hgq.errors import FileFormatError
+from hgq.output import write_file_atomically
+
+FILE = "state.npz"
+SCHEMA = 1
+
+
+class Resumable(Protocol):
+    """A callback whose state belongs to a checkpoint."""
+
+    def state(self) -> tuple[dict[str, Any], list[Any]]:
+        """JSON values, and arrays."""
+        ...
+
+    def restore(self, state: dict[str, Any], arrays: list[Any]) -> None:
+        """The inverse of `state`."""
+        ...
+
+
+def variables(model: keras.Model) -> list[Any]:
+    """Weights, quantizers, the states of random generators, and the optimizer's slots and counters."""
+    return [*model.variables, *model.optimizer.variables]
+
+
+def save(path: Path, model: keras.Model, parts: Mapping[str, Resumable], run: dict[str, Any]) -> None:
+    """Write a checkpoint.
+
+    Args:
+        path: The file.
+        model: Compiled and built, its optimizer too.
+        parts: Callbacks by name.
+        run: The driver's own JSON values.
+    """
+    arrays = {f"model/{index}": variable.numpy() for index, variable in enumerate(variables(model))}
+    notes: dict[str, Any] = {"schema": SCHEMA, "run": run, "parts": {}}
+    for name, part in parts.items():
+        notes["parts"][name], extra = part.state()
+        arrays |= {f"part/{name}/{index}": np.asarray(array) for index, array in enumerate(extra)}
+    arrays["notes"] = np.frombuffer(json.dumps(notes).encode(), np.uint8)
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)
+    write_file_atomically(path, buffer.getvalue(), force=True)
+
+
+def load(path: Path, model: keras.Model, parts: Mapping[str, Resumable]) -> dict[str, Any]:
+    """Read a checkpoint into the model and the callbacks; returns the driver's values.
+
+    Raises:
+        FileFormatError: damaged, or of another model.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        notes = json.loads(arrays.pop("notes").tobytes())
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise _damaged(path, str(error)) from None
+    targets = variables(model)
+    values = _listed(arrays, "model/")
+    if notes.get("schema") != SCHEMA or [v.shape for v in values] != [tuple(t.shape) for t in targets] or set(notes["parts"]) != set(parts):
+        raise _damaged(path, f"schema {notes.get('schema')}, {len(values)} arrays for {len(targets)} variables")
+    for target, value in zip(targets, values, strict=True):
+        target.assign(value)
+    for name, part in parts.items():
+        part.restore(notes["parts"][name], _listed(arrays, f"part/{name}/"))
+    return notes["run"]
+
+
+def _listed(arrays: dict[str, Any], prefix: str) -> list[Any]:
+    names = [name for name in arrays if name.startswith(prefix)]
+    return [arrays[name] for name in sorted(names, key=lambda name: int(name.rsplit("/", 1)[1]))]
+
+
+def _damaged(path: Path, received: str) -> FileFormatError:
+    return FileFormatError(
+        "Cannot resume: the checkpoint is damaged, or belongs to another model or version.",
+        where=str(path),
+        received=received,
+        fix="Start the run again in a new directory.",
+    )

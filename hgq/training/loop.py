@@ -1,0 +1,81 @@
+"""The training loop of `hgq train`: data constant on the device, one compiled call an epoch, and the order of samples a pure function of seed and epoch.
+
+``Model.fit`` works with all layers and callbacks of hgqc as well. This loop exists because an interrupted run must continue bit-identically,
+which an input pipeline with a state of its own cannot promise, and because `fit` costs more than the steps of a small network.
+"""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from hgq.layers.walk import uses
+
+
+def order(seed: int, epoch: int, samples: int, batch_size: int) -> NDArray[np.int32]:
+    """Which samples each step of an epoch sees: shape (steps, batch_size); a permutation without its rest."""
+    batch_size = min(batch_size, samples)
+    steps = samples // batch_size
+    shuffled = np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(samples)
+    return shuffled[: steps * batch_size].reshape(steps, batch_size).astype(np.int32)
+
+
+class Loop:
+    """Runs epochs of a compiled model.
+
+    Args:
+        model: Compiled with optimizer, loss and metrics; its ``train_step`` is what runs.
+        x, y: All training samples, (n, …).
+        batch_size: Samples a step.
+        seed: Of the order of samples.
+        jit_compile: Compile the step with XLA.
+    """
+
+    def __init__(self, model: keras.Model, x: NDArray, y: NDArray, *, batch_size: int, seed: int, jit_compile: bool) -> None:
+        self.model, self.samples, self.batch_size, self.seed = model, len(x), batch_size, seed
+        data_x, data_y = tf.constant(x), tf.constant(y)
+
+        @tf.function(jit_compile=jit_compile, autograph=False)
+        def step(index):
+            model.train_step((tf.gather(data_x, index), tf.gather(data_y, index)))
+
+        @tf.function(reduce_retracing=True)
+        def epoch_of(indices):
+            for index in indices:
+                step(index)
+
+        @tf.function(jit_compile=jit_compile, autograph=False, reduce_retracing=True)
+        def predict(inputs):
+            return model(inputs, training=False)
+
+        @tf.function(autograph=False)
+        def ebops():
+            return tf.add_n([tf.convert_to_tensor(layer.cost()) * float(count) for layer, count in uses(model)])
+
+        self._epoch, self._predict, self._ebops = epoch_of, predict, ebops
+
+    def run_epoch(self, epoch: int) -> dict[str, float]:
+        """Train on each sample once; the metrics' means."""
+        self.model.reset_metrics()
+        self._epoch(tf.constant(order(self.seed, epoch, self.samples, self.batch_size)))
+        return {name: float(value) for name, value in self.model.get_metrics_result().items()}
+
+    def ebops(self) -> float:
+        """The model's EBOPs now: `hgq.layers.total_ebops`, compiled."""
+        return float(self._ebops())
+
+    def predict(self, x: NDArray) -> NDArray[np.float32]:
+        """Outputs of inference for `x`."""
+        return self._predict(tf.constant(x)).numpy()
+
+
+def score(outputs: NDArray, y: NDArray, loss: str) -> dict[str, float]:
+    """``loss``, and ``accuracy`` of classifiers, from outputs (n, …) and labels."""
+    outputs = np.asarray(outputs, np.float64)
+    if loss == "mse":
+        return {"loss": float(np.mean((outputs.reshape(len(outputs), -1) - y.reshape(len(y), -1)) ** 2))}
+    shifted = outputs - outputs.max(1, keepdims=True)
+    losses = np.log(np.exp(shifted).sum(1)) - shifted[np.arange(len(y)), y]
+    return {"loss": float(losses.mean()), "accuracy": float((outputs.argmax(1) == y).mean())}

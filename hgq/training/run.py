@@ -1,0 +1,389 @@
+"""`train`: a recipe becomes a run directory.
+
+::
+
+    recipe.toml     what was asked for, every value written out
+    history.csv     one row an epoch: losses, metric, ebops, beta, setpoint, learning rate, seconds
+    bits.csv        how many weights and activations have how many bits, by layer and epoch
+    pareto/         the models that no other one beats, and pareto.json
+    checkpoint/     state.npz, until the run is done: with it the run goes on bit-identically
+    model.keras     the model: calibrated, so that it is exactly what model.hgq was frozen from
+    model.hgq       the same, frozen
+    budgets/N/      with several budgets: both files for each
+    result.json     accuracy and EBOPs, asked and got
+
+What an interrupt can leave is a run that resumes: the checkpoint is replaced atomically after an epoch, and everything else is derived from it.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+import math
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from hgq import datasets
+from hgq.calibrate import calibrate
+from hgq.config import Recipe
+from hgq.datasets import Dataset
+from hgq.errors import ConfigError, OutputError
+from hgq.estimate.ebops import ebops_of
+from hgq.freeze import freeze
+from hgq.ir import file as hgq_file
+from hgq.layers import quantizers
+from hgq.output import write_file_atomically, writing
+from hgq.training import checkpoint
+from hgq.training.beta import BetaSchedule
+from hgq.training.bits import BitHistogram
+from hgq.training.budget import Budget
+from hgq.training.build import build_model
+from hgq.training.loop import Loop, score
+from hgq.training.pareto import ParetoFront
+from hgq.training.progress import Progress
+from hgq.training.select import Select
+
+log = logging.getLogger("hgq.training")
+
+OVERTIME = 0.25
+"""A stage whose last epoch has no model in its band goes on, at the last learning rate, for up to this share of its epochs."""
+SAVE_SECONDS = 2.0
+"""Checkpoints are at least this far apart, so that small networks do not spend their time on them."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One delivered model.
+
+    Args:
+        budget: EBOPs asked for; None without a budget.
+        ebops: EBOPs of the frozen, calibrated model.
+        epoch: Where it comes from.
+        val: Validation metric (accuracy, or mean squared error).
+        test: Test metric.
+        test_samples: On how many samples.
+        keras_file, hgq_file: Relative to the run directory.
+        within: Whether `ebops` lies in ``[(1 - tolerance) * budget, budget]``; True without a budget.
+    """
+
+    budget: float | None
+    ebops: int
+    epoch: int
+    val: float
+    test: float
+    test_samples: int
+    keras_file: str
+    hgq_file: str
+    within: bool
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What `train` made.
+
+    Args:
+        directory: The run directory.
+        points: One a budget, from large to small.
+        main: Index of the point that is ``model.keras`` and ``model.hgq``: the middle one.
+        metric: What `Point.val` and `Point.test` are: ``accuracy`` or ``mse``.
+        epochs: Epochs trained, in all sessions.
+        seconds: Seconds of them.
+    """
+
+    directory: Path
+    points: tuple[Point, ...]
+    main: int
+    metric: str
+    epochs: int
+    seconds: float
+
+    @property
+    def point(self) -> Point:
+        """The main model."""
+        return self.points[self.main]
+
+    @property
+    def ok(self) -> bool:
+        """Whether every budget was met."""
+        return all(point.within for point in self.points)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {**asdict(self), "directory": str(self.directory), "points": [asdict(point) for point in self.points], "ok": self.ok}
+
+
+def load_data(recipe: Recipe) -> Dataset:
+    """The recipe's data; raises `DataError` as `hgq.datasets.load` does."""
+    section = recipe.data
+    return datasets.load(
+        section.source,
+        validation=section.validation,
+        scaling=section.scaling,
+        seed=recipe.train.seed,
+        keys={key: getattr(section, key) for key in ("x_train", "y_train", "x_test", "y_test")},
+        regression=recipe.train.loss == "mse",
+    )
+
+
+def train(
+    recipe: Recipe | str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    resume: bool = False,
+    progress: bool | None = None,
+    callbacks: Iterable[keras.callbacks.Callback] = (),
+    tell: Callable[[str], None] = lambda text: None,
+) -> RunResult:
+    """Run a recipe, from data to a frozen model.
+
+    Args:
+        recipe: A recipe, or the path of one.
+        out: The run directory, new or empty.
+        resume: Go on with the run in `out`, bit-identically to one that was never interrupted. Its recipe must be the same. A finished run is
+            returned as it is.
+        progress: Show a progress bar; None: on a terminal.
+        callbacks: More Keras callbacks, called last; their state is not part of a checkpoint.
+        tell: Called with what is going on, besides.
+
+    Returns:
+        The result; also in ``result.json``.
+
+    Raises:
+        ConfigError: a recipe that means nothing, or another than that of the run to resume.
+        DataError: data that cannot be used.
+        OutputError: `out` holds something already, or cannot be written.
+        FileFormatError: a checkpoint that is damaged.
+    """
+    directory = Path(out)
+    if not isinstance(recipe, Recipe):
+        recipe = Recipe.from_toml(recipe)
+    finished = _check_directory(directory, recipe, resume)
+    if finished is not None:
+        return finished
+    tell("loading data and building the model …")
+    run = _Run(recipe, directory, progress, list(callbacks))
+    if resume and run.checkpoint.is_file():
+        run.restore()
+        tell(f"resuming after epoch {run.epoch} …")
+    else:
+        with writing(directory):
+            directory.mkdir(parents=True, exist_ok=True)
+        write_file_atomically(directory / "recipe.toml", recipe.to_toml(), force=True)
+    run.train()
+    tell("calibrating and freezing …")
+    return run.deliver()
+
+
+def _check_directory(directory: Path, recipe: Recipe, resume: bool) -> RunResult | None:
+    """Refuse what cannot be; a finished run that is resumed is returned."""
+    asked = directory / "recipe.toml"
+    if not resume:
+        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+            raise OutputError(
+                "The run directory is not empty.",
+                where=str(directory),
+                fix="Name another one, or continue the run that is there with --resume (in Python: resume=True).",
+            )
+        return None
+    if not asked.is_file():
+        raise OutputError("There is no run to resume.", where=str(directory), expected="a run directory with recipe.toml", fix="Leave --resume out.")
+    if Recipe.from_toml(asked) != Recipe.from_text(recipe.to_toml()):
+        raise ConfigError(
+            "The run to resume has another recipe.",
+            where=str(asked),
+            expected="the same values: only then can it go on bit-identically",
+            fix="Resume with the recipe in the run directory, or start a new run elsewhere.",
+        )
+    done = directory / "result.json"
+    if not done.is_file():
+        return None
+    content = json.loads(done.read_text(encoding="utf-8"))
+    points = tuple(Point(**point) for point in content["points"])
+    return RunResult(directory, points, content["main"], content["metric"], content["epochs"], content["seconds"])
+
+
+class _Run:
+    """A run in progress."""
+
+    def __init__(self, recipe: Recipe, directory: Path, progress: bool | None, callbacks: list[keras.callbacks.Callback]) -> None:
+        keras.utils.set_random_seed(recipe.train.seed)
+        self.recipe, self.directory, self.checkpoint = recipe, directory, directory / "checkpoint" / checkpoint.FILE
+        self.data = load_data(recipe)
+        self.model = build_model(recipe, self.data)
+        section = recipe.train
+        self.loop = Loop(
+            self.model, self.data.x_train, self.data.y_train, batch_size=section.batch_size, seed=section.seed, jit_compile=section.jit_compile
+        )
+        self.metric = "accuracy" if section.loss == "crossentropy" else "mse"
+        self.monitor = "val_accuracy" if self.metric == "accuracy" else "val_loss"
+        self.epoch, self.seconds, self.history = 0, 0.0, list[dict[str, float]]()
+        self._extra_epochs: dict[int, int] = {}
+        self.budget = self.select = None
+        if recipe.budget is not None:
+            asked = recipe.budget
+            self.budget = Budget(
+                list(asked.ebops),
+                section.epochs,
+                tolerance=asked.tolerance,
+                beta=asked.beta,
+                warmup=asked.warmup,
+                ramp=asked.ramp,
+                exact=self.frozen_ebops,
+            )
+            self.select = Select(self.budget, self.monitor, self.metric == "accuracy", lambda model: self.validate()[self.monitor])
+            self.control: keras.callbacks.Callback = self.budget
+        else:
+            beta = section.beta if section.beta is not None else 1e-6
+            knots = beta if isinstance(beta, float) else [(knot.epoch, knot.beta, knot.shape) for knot in beta]
+            self.control = BetaSchedule(knots)
+        total = section.epochs * (len(recipe.budget.ebops) if recipe.budget else 1)
+        self.pareto = ParetoFront(directory / "pareto", self.monitor, start_epoch=min(20, section.epochs // 5), spacing=0.03)
+        self.bits = BitHistogram(directory / "bits.csv", every=max(1, total // 50))
+        self.bar = Progress(total, self.monitor, progress)
+        own = [self.control, *([self.select] if self.select else []), self.pareto, self.bits, self.bar]
+        self.total = total
+        self.callbacks = keras.callbacks.CallbackList([*own, *callbacks], model=self.model, epochs=total)
+
+    # ---- the loop -------------------------------------------------------------------------------------------------------------------------
+
+    def train(self) -> None:
+        """Epochs until the end; an interrupt leaves a checkpoint of the last epoch."""
+        saved, unsaved = -math.inf, False
+        try:
+            self.callbacks.on_train_begin()
+            while not self._finished():
+                self._one_epoch()
+                unsaved = True
+                if time.monotonic() - saved > SAVE_SECONDS:
+                    self._save()
+                    saved, unsaved = time.monotonic(), False
+            if unsaved:
+                self._save()
+            self.callbacks.on_train_end()
+        finally:
+            self.bar.close()
+
+    def _one_epoch(self) -> None:
+        start, epoch = time.perf_counter(), self.epoch
+        self.callbacks.on_epoch_begin(epoch)
+        rate = self.learning_rate(epoch)
+        self.model.optimizer.learning_rate.assign(rate)
+        logs = {**self.loop.run_epoch(epoch), **self.validate(), "ebops": self.loop.ebops()}
+        if not math.isfinite(logs["loss"]):
+            log.warning("Epoch %d: the loss is %s.", epoch, logs["loss"])
+        self.callbacks.on_epoch_end(epoch, logs)
+        seconds = time.perf_counter() - start
+        self.seconds += seconds
+        self.history.append({"epoch": epoch, **logs, "learning_rate": rate, "seconds": round(seconds, 4)})
+        self.epoch += 1
+
+    def _finished(self) -> bool:
+        """Whether all epochs are over; at the end of a stage that has no model yet, asks for one more epoch."""
+        if self.budget is None or self.select is None:
+            return self.epoch >= self.total
+        if self.epoch:
+            stage = self.budget.stage(self.epoch - 1)
+            number = self.budget.stages.index(stage)
+            extra = stage.end - stage.start - self.recipe.train.epochs
+            if self.epoch == stage.end and number not in self.select.chosen and extra < OVERTIME * self.recipe.train.epochs:
+                self.budget.extend(number)
+        return self.epoch >= self.budget.stages[-1].end
+
+    def learning_rate(self, epoch: int) -> float:
+        """Of this epoch: a pure function of it."""
+        section = self.recipe.train
+        if section.schedule == "constant":
+            return section.learning_rate
+        start = self.budget.stage(epoch).start if self.budget else 0
+        share = min(1.0, (epoch - start) / section.epochs)
+        return section.learning_rate * (section.final_rate + (1 - section.final_rate) * 0.5 * (1 + math.cos(math.pi * share)))
+
+    def validate(self) -> dict[str, float]:
+        """``val_loss`` and, of classifiers, ``val_accuracy``: of inference with the present ranges."""
+        return {f"val_{name}": value for name, value in score(self.loop.predict(self.data.x_val), self.data.y_val, self.recipe.train.loss).items()}
+
+    def calibrate(self) -> None:
+        """Set the ranges to what the training samples need."""
+        calibrate(self.model, self.data.x_train, batch_size=1 << 15)
+
+    def frozen_ebops(self, model: keras.Model) -> float:
+        """EBOPs of the firmware, were training over now. Calibrates the model."""
+        self.calibrate()
+        return float(ebops_of(freeze(model)))
+
+    # ---- the run directory ----------------------------------------------------------------------------------------------------------------
+
+    def _parts(self) -> dict[str, checkpoint.Resumable]:
+        parts: dict[str, Any] = {"pareto": self.pareto, "bits": self.bits}
+        if self.budget is not None:
+            parts |= {"budget": self.budget, "select": self.select}
+        return parts
+
+    def _save(self) -> None:
+        run = {"epoch": self.epoch, "seconds": self.seconds, "history": self.history}
+        checkpoint.save(self.checkpoint, self.model, self._parts(), run)
+        self._write_history()
+
+    def restore(self) -> None:
+        """Go back to the checkpoint."""
+        run = checkpoint.load(self.checkpoint, self.model, self._parts())
+        self.epoch, self.seconds, self.history = run["epoch"], run["seconds"], run["history"]
+
+    def _write_history(self) -> None:
+        columns = list(dict.fromkeys(name for row in self.history for name in row))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.history)
+        write_file_atomically(self.directory / "history.csv", text.getvalue(), force=True)
+
+    def deliver(self) -> RunResult:
+        """Calibrate, freeze and save each chosen model; the last step of a run."""
+        self._write_history()
+        last = [variable.numpy() for variable in self.model.variables]
+        targets: list[float | None] = list(self.recipe.budget.ebops) if self.recipe.budget else [None]
+        points = []
+        for number, target in enumerate(targets):
+            chosen = self.select.chosen.get(number) if self.select else None
+            values = self.select.weights(number) if self.select and chosen else last
+            for variable, value in zip(self.model.variables, values, strict=True):
+                variable.assign(value)
+            folder = f"budgets/{target:.0f}/" if len(targets) > 1 else ""
+            points.append(self._deliver_one(target, chosen.epoch if chosen else self.epoch - 1, folder))
+        main = len(points) // 2
+        if len(points) > 1:
+            for name in ("model.keras", "model.hgq"):
+                source = self.directory / "budgets" / f"{targets[main]:.0f}" / name
+                write_file_atomically(self.directory / name, source.read_bytes(), force=True)
+        result = RunResult(self.directory, tuple(points), main, self.metric, self.epoch, round(self.seconds, 2))
+        write_file_atomically(self.directory / "result.json", json.dumps(result.to_dict(), indent=1) + "\n", force=True)
+        self.checkpoint.unlink(missing_ok=True)
+        return result
+
+    def _deliver_one(self, target: float | None, epoch: int, folder: str) -> Point:
+        self.calibrate()
+        graph = freeze(self.model)
+        ebops = int(ebops_of(graph))
+        key = "accuracy" if self.metric == "accuracy" else "loss"
+        val = self.validate()[f"val_{key}"]
+        test = score(self.loop.predict(self.data.x_test), self.data.y_test, self.recipe.train.loss)[key]
+        notes = {"data": self.data.name, "epoch": epoch, f"test_{self.metric}": round(test, 6), "test_samples": len(self.data.y_test)}
+        if target is not None:
+            notes["budget_ebops"] = target
+        place = self.directory / folder
+        with writing(place):
+            place.mkdir(parents=True, exist_ok=True)
+            self.model.save(place / "model.keras")
+        hgq_file.save(graph.with_(meta={**graph.meta, **notes}), place / "model.hgq", force=True)
+        tolerance = self.recipe.budget.tolerance if self.recipe.budget else 0.0
+        within = target is None or (1 - tolerance) * target <= ebops <= target
+        return Point(target, ebops, epoch, val, test, len(self.data.y_test), f"{folder}model.keras", f"{folder}model.hgq", within)

@@ -1,0 +1,87 @@
+"""`Select`: which epoch's model a run delivers for each of its budgets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import keras
+
+from hgq.training.budget import Budget, Stage
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """A model that was chosen: for which target, when, its EBOPs that count, and its validation metric."""
+
+    target: float
+    epoch: int
+    ebops: float
+    metric: float
+
+
+class Select(keras.callbacks.Callback):
+    """For each stage of a `Budget`, keeps the weights of the best epoch whose measured EBOPs lie in ``[(1 - tolerance) * target, target]``.
+
+    It looks only at epochs after the set-point has arrived, measures only those that could win (in the band as far as training can tell,
+    and of a better metric than the best so far), and asks for the metric again after the measurement, which calibrates the model.
+
+    Args:
+        budget: The controller; this callback must come after it.
+        metric: Key of the logs.
+        higher_is_better: Its direction.
+        score: ``score(model)`` -> the metric now.
+    """
+
+    def __init__(self, budget: Budget, metric: str, higher_is_better: bool, score: Callable[[keras.Model], float]) -> None:
+        super().__init__()
+        self.budget, self.metric, self.higher_is_better, self._score = budget, metric, higher_is_better, score
+        self.chosen: dict[int, Chosen] = {}
+        self._weights: dict[int, list[Any]] = {}
+
+    def on_epoch_end(self, epoch, logs=None):
+        stage = self.budget.stage(epoch)
+        number = self._number(epoch)
+        if logs is None or not stage.settled(epoch) or not self._better(number, logs[self.metric]):
+            return
+        slack = self.budget.tolerance / 2
+        if not self._inside(stage, logs["ebops"] * self.budget.ratio, slack):
+            return
+        ebops = self.budget.measure(logs["ebops"])
+        metric = self._score(self.model)
+        if self._inside(stage, ebops, 0.0) and self._better(number, metric):
+            self.chosen[number] = Chosen(stage.target, epoch, ebops, metric)
+            self._weights[number] = [variable.numpy() for variable in self.model.variables]
+
+    def has_chosen(self, epoch: int) -> bool:
+        """Whether the stage of this epoch has its model."""
+        return self._number(epoch) in self.chosen
+
+    def weights(self, number: int) -> list[Any]:
+        """Values of ``model.variables`` of the model chosen for this stage."""
+        return self._weights[number]
+
+    def _number(self, epoch: int) -> int:
+        ends = [stage.end for stage in self.budget.stages]
+        return next((n for n, end in enumerate(ends) if epoch < end), len(ends) - 1)
+
+    def _inside(self, stage: Stage, ebops: float, slack: float) -> bool:
+        return (1 - self.budget.tolerance - slack) * stage.target <= ebops <= (1 + slack) * stage.target
+
+    def _better(self, number: int, metric: float) -> bool:
+        if metric != metric:
+            return False
+        best = self.chosen.get(number)
+        return best is None or (metric > best.metric if self.higher_is_better else metric < best.metric)
+
+    def state(self) -> tuple[dict[str, Any], list[Any]]:
+        """All that changes, for a checkpoint."""
+        numbers = sorted(self.chosen)
+        return {"chosen": [[n, asdict(self.chosen[n])] for n in numbers]}, [array for n in numbers for array in self._weights[n]]
+
+    def restore(self, state: dict[str, Any], arrays: list[Any]) -> None:
+        """The inverse of `state`."""
+        self.chosen = {n: Chosen(**chosen) for n, chosen in state["chosen"]}
+        size = len(arrays) // max(1, len(self.chosen))
+        self._weights = {n: list(arrays[index * size : (index + 1) * size]) for index, n in enumerate(self.chosen)}

@@ -46,15 +46,13 @@ def use(monkeypatch):
 
 
 def spoiled(node_op: str, name: str):
-    """Add 1 LSB to one weight of a node, wherever the node still is in the graph."""
+    """Add 1 LSB to every constant of a node, wherever the node still is in the graph."""
 
     def spoil(graph: Graph) -> Graph:
         for node in graph.nodes:
             if node.name == name and node.op == node_op:
                 const = graph.consts[node.inputs[1]]
-                mantissa = const.mantissa.copy()
-                mantissa.flat[0] += 1
-                wider = replace(const, mantissa=mantissa, format=type(const.format)(1, 40, const.format.f))
+                wider = replace(const, mantissa=const.mantissa + 1, format=type(const.format)(1, 40, const.format.f))
                 return graph.with_(consts={**graph.consts, const.name: wider})
         return graph
 

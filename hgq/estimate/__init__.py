@@ -12,9 +12,9 @@
 
 from __future__ import annotations
 
-from hgq.estimate.devices import Device, device_of, devices
+from hgq.estimate.devices import Device, device_of, known_devices
 from hgq.estimate.ebops import ebops_by_node, ebops_of
 from hgq.estimate.interval import Interval
 from hgq.estimate.model import Estimate, LayerEstimate, estimate
 
-__all__ = ["Device", "Estimate", "Interval", "LayerEstimate", "device_of", "devices", "ebops_by_node", "ebops_of", "estimate"]
+__all__ = ["Device", "Estimate", "Interval", "LayerEstimate", "device_of", "ebops_by_node", "ebops_of", "estimate", "known_devices"]

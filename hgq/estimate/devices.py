@@ -102,7 +102,7 @@ def device_of(part: str) -> Device:
     )
 
 
-def devices() -> tuple[Device, ...]:
+def known_devices() -> tuple[Device, ...]:
     """Every device that is listed, by name."""
     return tuple(_device(entry, entry["part"]) for entry in _entries())
 

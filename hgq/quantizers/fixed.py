@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -50,7 +51,7 @@ class FixedQuantizer(keras.layers.Layer):
         b_bounds: The same for b; kbi only.
         l1: Weight of a loss ``l1 * sum(max(i + f, 0))``, charged in training: pulls the bits to zero, and leaves them there.
         adapt_to_magnitude: Constants only: start each group with b0 bits right below its largest magnitude, ``i = ceil(log2(max |w|))``.
-        seed: Of ``S_RND``.
+        seed: Of ``S_RND``; None draws one, under `keras.utils.set_random_seed`. The number of draws made is saved with the weights.
 
     Raises:
         ConfigError: arguments that mean nothing or contradict each other.
@@ -92,6 +93,7 @@ class FixedQuantizer(keras.layers.Layer):
             "i_bounds": i_bounds,
             "f_bounds": f_bounds,
             "b_bounds": b_bounds,
+            "seed": seed,
         }
         at = named_place("data" if place is None else place)
         self.place = place
@@ -102,14 +104,16 @@ class FixedQuantizer(keras.layers.Layer):
         self.rounding: Any = rounding or at.rounding
         self.overflow: Any = overflow or at.overflow
         self.i0, self.f0, self.b0 = initial_bits(at, self.parametrization, i0, f0, b0)
-        self.i_decay, self.l1, self.adapt_to_magnitude, self.seed = float(i_decay), float(l1), bool(adapt_to_magnitude), seed
+        self.i_decay, self.l1, self.adapt_to_magnitude = float(i_decay), float(l1), bool(adapt_to_magnitude)
+        self.seed = random.randrange(2**31) if seed is None and self.rounding == "S_RND" else seed
         self.i_bounds: Bounds = tuple(i_bounds or at.i_bounds)  # type: ignore[assignment]
         self.f_bounds: Bounds = tuple(f_bounds or at.f_bounds)  # type: ignore[assignment]
-        self.b_bounds: Bounds = tuple(b_bounds or at.b_bounds)  # type: ignore[assignment]
+        # a sign bit alone still holds -1 step, save in a symmetric range: there b must reach -1 for an element to die
+        lowest = 0.0 if self.overflow == "SAT_SYM" else -1.0
+        self.b_bounds: Bounds = tuple(b_bounds or (lowest, at.b_highest))  # type: ignore[assignment]
         check_arguments(self, f_bounded=f_bounds is not None, b_bounded=b_bounds is not None)
         self.supports_masking = True
         self._observing = False
-        self._dice = keras.random.SeedGenerator(seed) if self.rounding == "S_RND" else None
 
     @classmethod
     def for_weights(cls, **kwargs) -> FixedQuantizer:
@@ -189,6 +193,8 @@ class FixedQuantizer(keras.layers.Layer):
             self._b = bits("b", self.b0, self.b_bounds)
         if self.tracks_range:  # k0 is forgotten when the first data arrives
             self._seen = self.add_weight(name="seen", shape=(), initializer="zeros", dtype="float32", trainable=False)
+        if self.rounding == "S_RND":
+            self._draws = self.add_weight(name="draws", shape=(), initializer="zeros", dtype="int32", trainable=False)
         self.built = True
 
     def _shared_axes(self, rank: int) -> tuple[int, ...]:
@@ -240,9 +246,15 @@ class FixedQuantizer(keras.layers.Layer):
         k, i, f = self._kif(x if self.constant else None)
         if training and self.l1:
             self.add_loss(self.l1 * tf.reduce_sum(tf.nn.relu(self._continuous_width())))
-        seed = self._dice.next() if self._dice is not None and training else None
+        seed = self._next_seed() if self.rounding == "S_RND" and training else None
         covered = self.constant or training or self._observing
         return ops.fixed_quantize(x, k, i, f, rounding=self.rounding, overflow=self.overflow, wrap=not covered, seed=seed)
+
+    def _next_seed(self):
+        """Two integers no call had before. A `keras.random.SeedGenerator` would do, but ``model.save`` forgets where it was."""
+        draw = tf.convert_to_tensor(self._draws)
+        self._draws.assign(draw + 1)
+        return tf.stack([tf.constant(self.seed, tf.int32), draw])
 
     def _continuous_width(self):
         if self.parametrization == "kbi":
@@ -319,7 +331,7 @@ class FixedQuantizer(keras.layers.Layer):
 
     def _declared(self, k, i, f, sharing: float):
         width = ops.scale_gradient(i + f, 1.0 / math.sqrt(max(sharing, 1.0)))
-        return tf.where(ops.dead(k, i, f, self.overflow), 0.0, k + tf.nn.relu(width))
+        return tf.where(ops.dead(k, i, f, self.overflow), 0.0, k + width)  # never negative: a format that lives has i + f >= 0
 
     def format(self, constant=None) -> Fixed:
         """The present formats, in the shape of the bitwidths (data: without the batch axis), canonical.
@@ -378,5 +390,4 @@ class FixedQuantizer(keras.layers.Layer):
             "i_decay": self.i_decay,
             "l1": self.l1,
             "adapt_to_magnitude": self.adapt_to_magnitude,
-            "seed": self.seed,
         }

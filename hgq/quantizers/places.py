@@ -28,7 +28,7 @@ class Place:
     granularity: str = "element"
     i_bounds: Bounds = (-24.0, 24.0)
     f_bounds: Bounds = (-24.0, 24.0)
-    b_bounds: Bounds = (0.0, 24.0)
+    b_highest: float = 24.0
 
 
 PLACES = {

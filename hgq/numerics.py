@@ -118,7 +118,7 @@ class Fixed:
         """``(k, i, f)``."""
         return self.k, self.i, self.f
 
-    def value(self, mantissa: Ints) -> NDArray[np.float64]:
+    def value(self, mantissa: ArrayLike) -> NDArray[np.float64]:
         """The real numbers that these mantissas stand for."""
         return np.ldexp(np.asarray(mantissa, np.float64), -self.f)
 

@@ -95,8 +95,8 @@ def plain(value: Any) -> Any:
         return {str(key): plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
         return [plain(item) for item in (sorted(value) if isinstance(value, set | frozenset) else value)]
-    if hasattr(value, "tolist"):
-        return plain(value.tolist())
+    if callable(tolist := getattr(value, "tolist", None)):
+        return plain(tolist())
     if isinstance(value, float) and (value != value or value in (float("inf"), float("-inf"))):
         return None
     if isinstance(value, str | int | float | bool | None):

@@ -109,12 +109,13 @@ def build(program: Program, options: Options, settings: Settings, target: Path) 
         "Model": {
             "Precision": {"default": UNSET},
             "ReuseFactor": settings.reuse_factor,
-            "Strategy": settings.strategy,
+            "Strategy": "latency",
             "BitExact": False,  # the types stated below are exact already
         },
         "LayerName": {
-            name: {"Precision": dict(types), "ReuseFactor": settings.reuse_factor, "Strategy": settings.strategy}
-            for name, types in program.types.items()
+            layer["name"]: {"Precision": dict(program.types[layer["name"]])}
+            | ({"Strategy": settings.strategy} if layer["class_name"] == "Dense" else {})  # other layers refuse to have one
+            for layer in program.layers
         },
     }
     layers = [{**layer, "input_shape": layer.get("input_shape", [])} for layer in program.layers]

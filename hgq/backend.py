@@ -64,6 +64,8 @@ class Backend(Protocol):
 
     name: str
     """What ``--backend`` calls it."""
+    simulation: str = "simulation"
+    """What `simulate` does, for people: which compiler or simulator runs which code."""
 
     def options(self) -> Mapping[str, str]:
         """One line of help, default included, for each of the backend's own options."""

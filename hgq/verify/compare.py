@@ -16,7 +16,7 @@ from hgq.backend import Backend, Options
 from hgq.errors import LoweringError, ToolNotFound
 from hgq.ir import interpret
 from hgq.ir.graph import Graph
-from hgq.verify.locate import minimal_input, truncated_bisection
+from hgq.verify.locate import differing, minimal_input, truncated_bisection
 from hgq.verify.vectors import Data, corner_samples, join
 from hgq.verify.verdict import Check, Divergence, Verdict
 
@@ -101,13 +101,12 @@ def _float32(value: NDArray[np.float64]) -> NDArray[np.float64]:
 def _check_backend(graph: Graph, name: str, options: Options, data: Data, golden: Outputs, build: Path) -> Check:
     try:
         backend: Backend = plugins.backend(name)
-        what = getattr(backend, "simulation", f"simulation of {name}")
         build.mkdir(parents=True, exist_ok=True)
 
         def simulate(d: Data, g: Graph = graph) -> Outputs:
             return backend.simulate(g, options, d, build / g.digest()[:16])
 
-        return _check(graph, name, what, data, golden, simulate, lambda d: (truncated_bisection(graph, d, simulate), ""))
+        return _check(graph, name, backend.simulation, data, golden, simulate, lambda d: (truncated_bisection(graph, d, simulate), ""))
     except (ToolNotFound, LoweringError) as error:
         where = f" ({error.where})" if error.where else ""
         return Check(name, f"simulation of {name}", skipped=f"{error.what}{where}", fix=error.fix)
@@ -125,15 +124,6 @@ def _check(
         small = minimal_input(graph, sample, simulate)
         divergence = _divergence(graph, small, simulate, locate)
     return Check(name, what, len(wrong), int(wrong.sum()), seconds, divergence=divergence)
-
-
-def differing(expected: Outputs, received: Outputs) -> NDArray[np.bool_]:
-    """Which samples differ in any bit of any output."""
-    wrong = np.zeros(len(next(iter(expected.values()))), bool)
-    for name, value in expected.items():
-        other = np.asarray(received[name], np.float64).reshape(value.shape)
-        wrong |= (value != other).reshape(len(value), -1).any(axis=1)
-    return wrong
 
 
 def _divergence(graph: Graph, sample: Data, simulate: Simulate, locate: Callable[[Data], tuple[str, str]]) -> Divergence:

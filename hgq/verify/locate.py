@@ -6,17 +6,19 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hgq.ir import interpret
 from hgq.ir.graph import Graph
 from hgq.verify.vectors import Data
 
 
-def _differs(graph: Graph, data: Data, simulate: Callable[..., Mapping[str, Any]], *of: Graph) -> np.ndarray:
-    golden, other = interpret.run(of[0] if of else graph, data), simulate(data, *of)
-    wrong = np.zeros(len(next(iter(data.values()))), bool)
-    for name, value in golden.items():
-        wrong |= (value != np.asarray(other[name], np.float64).reshape(value.shape)).reshape(len(value), -1).any(axis=1)
+def differing(expected: Mapping[str, Any], received: Mapping[str, Any]) -> NDArray[np.bool_]:
+    """Which samples differ in any bit of any output."""
+    wrong = np.zeros(len(next(iter(expected.values()))), bool)
+    for name, value in expected.items():
+        other = np.asarray(received[name], np.float64).reshape(value.shape)
+        wrong |= (value != other).reshape(len(value), -1).any(axis=1)
     return wrong
 
 
@@ -44,7 +46,8 @@ def minimal_input(graph: Graph, sample: Data, simulate: Callable[[Data], Mapping
             candidates = np.repeat(flat[None], len(groups), axis=0)
             for row, index in enumerate(groups):
                 candidates[row, index] = 0.0
-            failing = np.flatnonzero(_differs(graph, unflatten(candidates), simulate))
+            batch = unflatten(candidates)
+            failing = np.flatnonzero(differing(interpret.run(graph, batch), simulate(batch)))
             if failing.size:
                 flat = candidates[failing[0]]
                 group = min(group, max(np.count_nonzero(flat), 1))
@@ -60,7 +63,7 @@ def truncated_bisection(graph: Graph, sample: Data, simulate: Callable[[Data, Gr
     while low < high:
         middle = (low + high) // 2
         beginning = graph.with_(outputs=(graph.nodes[middle].name,), nodes=graph.nodes[: middle + 1])
-        if _differs(graph, sample, simulate, beginning).any():
+        if differing(interpret.run(beginning, sample), simulate(sample, beginning)).any():
             high = middle
         else:
             low = middle + 1

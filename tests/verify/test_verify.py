@@ -101,6 +101,8 @@ def test_a_minimal_input_has_no_element_that_could_be_zero(graph):
 
 def test_a_missing_tool_is_a_skipped_check(graph, use):
     class Absent:
+        simulation = "absent"
+
         def simulate(self, *args, **kwargs):
             raise ToolNotFound("g++ is not installed.", fix="apt-get install g++")
 

@@ -2,8 +2,8 @@
 
     python benchmarks/estimate_vs_published.py [path/to/vivado_pairs.csv]
 
-Needs the table of published designs (`shared/reference/vivado_pairs.csv` beside the checkout, by default). The numbers from Yosys and nextpnr are
-written down here as they were measured, so that the fits can be repeated without either.
+Needs the table of published designs (`shared/reference/vivado_pairs.csv` beside the checkout, by default). The numbers from Yosys and
+nextpnr are written down here as they were measured, so that the fits can be repeated without either.
 """
 
 from __future__ import annotations
@@ -26,13 +26,24 @@ YOSYS_XC7 = [  # alkaid cost, LUT: combinational networks, `synth_xilinx -family
 NEXTPNR_XC7 = [  # latency cutoff, MHz on an xc7a100t-1 asked for 200 (reference/rtl.md)
     (1.5, 129), (2.5, 119), (5, 96), (10, 60), (2.5, 155), (5, 92),
 ]  # fmt: skip
-PIPELINED = [  # Yosys 0.6x, 2026-11-22, alkaid 0.8.2 without ternary adders: target, cutoff, cost, register bits, LUT4/6 + 2 CCU2C, FF, SRL
-#PIPELINED
+PIPELINED = [
+    # Yosys by pyosys, 2026-11-22, alkaid 0.8.2 without ternary adders, three random sparse networks: target, cutoff, cost, register bits,
+    # LUT (ECP5: LUT4 and two for each carry cell), FF, SRL
+    ("xc7", 2, 2335.75, 2431, 2305, 2153, 9), ("xc7", 1, 2335.75, 4309, 2300, 2977, 286), ("xc7", 5, 2335.75, 965, 2291, 888, 0),
+    ("ecp5", 2, 2335.75, 2431, 3558, 2163, 0), ("xcup", 2, 2335.75, 2431, 2305, 2153, 9), ("xc7", 2, 2867.4, 2681, 2789, 2387, 14),
+    ("xc7", 1, 2867.4, 5317, 2795, 3702, 345), ("xc7", 5, 2867.4, 839, 2763, 777, 0), ("ecp5", 0, 2867.4, 0, 4228, 0, 0),
+    ("ecp5", 2, 2867.4, 2681, 4280, 2415, 0), ("xcup", 2, 2867.4, 2681, 2789, 2387, 14), ("xc7", 2, 4040.45, 4763, 4182, 4243, 46),
+    ("xc7", 1, 4040.45, 8722, 4179, 5528, 762), ("xc7", 5, 4040.45, 1983, 4167, 1889, 0), ("ecp5", 2, 4040.45, 4763, 5605, 4357, 0),
 ]  # fmt: skip
 HGQ_JETS = [  # LUT, DSP, FF, cycles at 5 ns, VU9P, hls4ml latency strategy (reference/published.md 2.1)
-    (6236, 34, 1253, 6), (3162, 6, 550, 4), (1540, 5, 370, 4), (565, 0, 140, 3), (468, 0, 131, 2), (256, 0, 66, 2), (5899, 18, 2072, 8), (678, 0, 172, 3),
+    (6236, 34, 1253, 6), (3162, 6, 550, 4), (1540, 5, 370, 4), (565, 0, 140, 3), (468, 0, 131, 2), (256, 0, 66, 2),
+    (5899, 18, 2072, 8), (678, 0, 172, 3),
 ]  # fmt: skip
 OUTSIDE = [("HGQ CERNBox 75.3 %", 10921, 1e3 / 578), ("HGQ CERNBox 75.1 %", 5974, 1e3 / 610), ("HGQ-LUT PLF 64p", 39765, 1e3 / 383.6)]
+
+
+def spread(ratio: np.ndarray, digits: int = 2) -> str:
+    return f"{ratio.min():.{digits}f} .. {ratio.max():.{digits}f}, median {np.median(ratio):.{digits}f}"
 
 
 def main(path: Path) -> None:
@@ -50,7 +61,7 @@ def main(path: Path) -> None:
 def luts_of_vivado(fitted: list[dict[str, str]], device) -> None:
     cost, lut = (np.array([float(row[key]) for row in fitted]) for key in ("da4ml_cost", "lut"))
     ratio = lut / cost
-    print(f"LUT / adder-graph cost, {len(ratio)} Vivado post-route designs: {ratio.min():.3f} .. {ratio.max():.3f}, median {np.median(ratio):.3f}")
+    print(f"LUT / adder-graph cost, {len(ratio)} Vivado post-route designs: {spread(ratio, 3)}")
     left_out = [abs(np.median(np.delete(ratio, n)) * cost[n] / lut[n] - 1) for n in range(len(ratio))]
     print(f"  one scale, leaving each out: mean error {np.mean(left_out):.1%}, largest {np.max(left_out):.1%}")
     print(f"  in _families.toml: {device.family.lut_per_cost}")
@@ -63,27 +74,31 @@ def luts_of_vivado(fitted: list[dict[str, str]], device) -> None:
 
 def luts_of_yosys() -> None:
     ratio = np.array([lut / cost for cost, lut in YOSYS_XC7])
-    print(f"\nLUT / cost, Yosys xc7, combinational: {ratio.min():.3f} .. {ratio.max():.3f}, median {np.median(ratio):.3f}")
+    print(f"\nLUT / cost, Yosys xc7, combinational: {spread(ratio, 3)}")
     for target in sorted({row[0] for row in PIPELINED}):
         here = [row for row in PIPELINED if row[0] == target]
         ratio = np.array([(lut + srl) / cost for _, _, cost, _, lut, _, srl in here])
-        print(f"LUT / cost, Yosys {target}, 2026-11 designs: {ratio.min():.3f} .. {ratio.max():.3f}, median {np.median(ratio):.3f} ({len(here)} designs)")
+        print(f"LUT / cost, Yosys {target}, 2026-11 designs: {spread(ratio, 3)} ({len(here)} designs)")
 
 
 def flip_flops(fitted: list[dict[str, str]]) -> None:
     ratio = np.array([float(row["ff"]) / float(row["lut"]) for row in fitted])
-    print(f"\nFF / LUT, Vivado: {ratio.min():.2f} .. {ratio.max():.2f}, median {np.median(ratio):.2f}")
+    print(f"\nFF / LUT, Vivado: {spread(ratio)}")
     for target, cutoff in sorted({row[:2] for row in PIPELINED if row[3]}):
         ratio = np.array([ff / bits for t, c, _, bits, _, ff, _ in PIPELINED if (t, c) == (target, cutoff)])
-        print(f"FF / register bit, Yosys {target}, cutoff {cutoff}: {ratio.min():.2f} .. {ratio.max():.2f} ({len(ratio)} designs)")
+        print(f"FF / register bit, Yosys {target}, cutoff {cutoff}: {spread(ratio)} ({len(ratio)} designs)")
 
 
 def periods(fitted: list[dict[str, str]], device) -> None:
     lut, reached = (np.array([float(row[key]) for row in fitted]) for key in ("lut", "clock_achieved_ns"))
     slope, offset = np.polyfit(np.log(lut), reached, 1)
     error = np.abs(slope * np.log(lut) + offset - reached)
-    print(f"\nperiod, Vivado VU13P asked for 2 ns: {slope:.3f} ln(LUT) {offset:+.2f} ns, mean error {error.mean():.2f}; coded {device.family.congestion}")
-    inside = sum(latency.period(device, 1.0, n).low <= ns <= latency.period(device, 1.0, n).high for n, ns in zip(lut, reached, strict=True))
+    print(
+        f"\nperiod, Vivado VU13P asked for 2 ns: {slope:.3f} ln(LUT) {offset:+.2f} ns, mean error {error.mean():.2f}; coded {device.family.congestion}"
+    )
+    inside = sum(
+        latency.period(device, 1.0, n).low <= ns <= latency.period(device, 1.0, n).high for n, ns in zip(lut, reached, strict=True)
+    )
     print(f"  in range: {inside} of {len(lut)}")
     for name, count, ns in OUTSIDE:
         found = latency.period(device, 1.0, count)
@@ -91,17 +106,17 @@ def periods(fitted: list[dict[str, str]], device) -> None:
     cutoff, ns = np.array([(c, 1e3 / mhz) for c, mhz in NEXTPNR_XC7]).T
     slope, base = np.polyfit(cutoff, ns, 1)
     ratio = ns / (slope * cutoff + base)
-    print(f"period, nextpnr xc7a100t-1: {base:.2f} + {slope:.2f} x cutoff ns, residual ratios {ratio.min():.2f} .. {ratio.max():.2f}")
+    print(f"period, nextpnr xc7a100t-1: {base:.2f} + {slope:.2f} x cutoff ns, residual ratios {spread(ratio)}")
 
 
 def hls() -> None:
     lut, dsp, ff, cycles = np.array(HGQ_JETS, float).T
     equivalent = lut + resources.LUT_PER_DSP * dsp
     ratio = ff / equivalent
-    print(f"\nhls4ml latency: FF / (LUT + 55 DSP) {ratio.min():.2f} .. {ratio.max():.2f}, median {np.median(ratio):.2f}; coded {resources.HLS_FF_PER_LUT_EQUIVALENT}")
+    print(f"\nhls4ml latency: FF / (LUT + 55 DSP) {spread(ratio)}; coded {resources.HLS_FF_PER_LUT_EQUIVALENT}")
     slope, offset = np.polyfit(np.log(equivalent), cycles * 5, 1)
     ratio = cycles * 5 / (slope * np.log(equivalent) + offset)
-    print(f"hls4ml latency: {slope:.2f} ln(LUT + 55 DSP) {offset:+.1f} ns, residual ratios {ratio.min():.2f} .. {ratio.max():.2f}; coded {latency.HLS_DELAY_NS}")
+    print(f"hls4ml latency: {slope:.2f} ln(LUT + 55 DSP) {offset:+.1f} ns, residual ratios {spread(ratio)}; coded {latency.HLS_DELAY_NS}")
     if not math.isclose(slope, latency.HLS_DELAY_NS[0], rel_tol=0.02):
         print("  THE CODED NUMBERS ARE NOT THIS FIT")
 

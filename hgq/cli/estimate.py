@@ -21,7 +21,7 @@ def command(
     option: Annotated[list[str] | None, typer.Option("--option", "-O", metavar="KEY=VALUE", help="An option of the backend.")] = None,
     as_json: _output.AsJson = False,
 ) -> None:
-    """Estimate LUT, FF, DSP, block RAM, latency and II, per layer and in all, with ranges and what they are based on. Synthesises nothing."""
+    """Estimate LUT, FF, DSP, block RAM, latency and II, per layer and in all, with ranges and their basis. Synthesises nothing."""
     from hgq.estimate import estimate
     from hgq.ir import file
 

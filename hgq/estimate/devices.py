@@ -14,6 +14,9 @@ from typing import Any
 from hgq.errors import ConfigError
 from hgq.estimate.interval import Interval
 
+FOLDER = files("hgq.estimate") / "devices"
+"""Where the TOML files are."""
+
 
 @dataclass(frozen=True)
 class Family:
@@ -26,6 +29,7 @@ class Family:
         part_pattern: Regular expression of what follows the die in a part's name: package and speed grade.
         lut_per_cost: LUTs for each unit of adder-graph cost.
         ff_per_bit: Flip-flops for each pipeline register bit.
+        srl_per_bit: Shift registers in LUTs, at most, for each register bit of a pipeline with stages shorter than two additions.
         period_base_ns: Clock period of a stage without logic.
         period_per_unit_ns: Added for each unit of adder delay in the longest stage.
         period_floor_ns: No clock is faster.
@@ -41,6 +45,7 @@ class Family:
     part_pattern: str
     lut_per_cost: Interval
     ff_per_bit: Interval
+    srl_per_bit: float
     period_base_ns: float
     period_per_unit_ns: float
     period_floor_ns: float
@@ -88,11 +93,12 @@ def device_of(part: str) -> Device:
         if wanted in {entry["part"].lower(), entry["die"], *(alias.lower() for alias in entry["aliases"])}:
             named = wanted.startswith(entry["die"]) and wanted != entry["die"]
             return _device(entry, part.strip() if named else entry["part"])
-        if wanted.startswith(entry["die"]) and re.fullmatch(_family(entry["family"]).part_pattern, wanted[len(entry["die"]) :], re.IGNORECASE):
+        rest = wanted.removeprefix(entry["die"])
+        if rest != wanted and re.fullmatch(_family(entry["family"]).part_pattern, rest):
             return _device(entry, part.strip())
     names = {name.lower(): entry["part"] for entry in _entries() for name in (*entry["aliases"], entry["die"], entry["part"])}
     close = list(dict.fromkeys(names[name] for name in difflib.get_close_matches(wanted, names, n=3, cutoff=0.5)))
-    example = files(__package__) / "devices" / "xcvu13p.toml"
+    example = FOLDER / "xcvu13p.toml"
     raise ConfigError(
         "This part is not known.",
         where="part",
@@ -113,9 +119,8 @@ def _device(entry: Mapping[str, Any], part: str) -> Device:
 
 @cache
 def _entries() -> tuple[dict[str, Any], ...]:
-    folder = files(__package__) / "devices"
-    paths = sorted((path for path in folder.iterdir() if path.name.endswith(".toml") and not path.name.startswith("_")), key=lambda p: p.name)
-    return tuple(_read(path) for path in paths)
+    names = sorted(path.name for path in FOLDER.iterdir())
+    return tuple(_read(FOLDER / name) for name in names if name.endswith(".toml") and not name.startswith("_"))
 
 
 def _read(path: Any) -> dict[str, Any]:
@@ -138,7 +143,7 @@ def _read(path: Any) -> dict[str, Any]:
 
 @cache
 def _families() -> dict[str, Any]:
-    return tomllib.loads((files(__package__) / "devices" / "_families.toml").read_text(encoding="utf-8"))
+    return tomllib.loads((FOLDER / "_families.toml").read_text(encoding="utf-8"))
 
 
 @cache
@@ -153,6 +158,7 @@ def _family(name: str) -> Family:
         part_pattern=row["part_pattern"],
         lut_per_cost=Interval(*row["lut_per_cost"]),
         ff_per_bit=Interval(*row["ff_per_bit"]),
+        srl_per_bit=row["srl_per_bit"],
         period_base_ns=row["period_base_ns"],
         period_per_unit_ns=row["period_per_unit_ns"],
         period_floor_ns=row["period_floor_ns"],

@@ -29,6 +29,7 @@ class Interval:
 
     @property
     def is_exact(self) -> bool:
+        """Whether there is no range."""
         return self.low == self.high
 
     def __add__(self, other: Interval) -> Interval:

@@ -124,7 +124,7 @@ def estimate(graph: Graph, part: str, clock_ns: float, backend: str = "rtl", opt
         strategy, structure, counts, timing, basis = _hls4ml(graph, device, asked, sum(ebops.values()))
     else:
         strategy, structure = "adder_graph", _structure(graph, backend, asked)
-        counts = resources.adder_graph(structure.cost, structure.register_bits, device)
+        counts = resources.adder_graph(structure.cost, structure.register_bits, device, structure.stage_depth)
         timing = latency.of_pipeline(structure, device, counts.lut, clock_ns)
         texts = device.family.basis
         basis = (f"LUT: {texts['lut']}", f"FF: {texts['ff']}", "cycles and II: exact, from the pipeline that is written", texts["period"])
@@ -144,7 +144,9 @@ def _hls4ml(
     strategy = asked.extra.get("strategy", "latency").lower()
     strategy = {"da": "distributed_arithmetic"}.get(strategy, strategy)
     if strategy not in STRATEGIES:
-        raise ConfigError("There is no estimate for this strategy.", where="strategy", expected=", ".join(STRATEGIES), received=repr(strategy))
+        raise ConfigError(
+            "There is no estimate for this strategy.", where="strategy", expected=", ".join(STRATEGIES), received=repr(strategy)
+        )
     period_text = "achievable period: the clock asked for less 27 % HLS uncertainty, or what routing allows; a range, not a promise"
     if strategy == "latency":
         counts = resources.hls_latency(ebops, sum(resources.dsp_candidates(graph).values()))

@@ -17,8 +17,8 @@ LUT_PER_DSP = 55
 """What one DSP saves: hls4ml designs of HGQ models follow EBOPs = LUT + 55 DSP "roughly" (HGQ, arXiv:2405.00645)."""
 
 HLS_LUT_PER_EBOP = Interval(0.60, 1.00, 1.50)
-"""LUT + 55 DSP for each EBOP with hls4ml's latency strategy. Only "roughly equal" is published; no design with both numbers is. The low end is
-that of adder graphs (0.66 to 1.07 of EBOPs on 28 designs), the high end a judgement."""
+"""LUT + 55 DSP for each EBOP with hls4ml's latency strategy. Only "roughly equal" is published; no design with both numbers is. The low
+end is that of adder graphs (0.66 to 1.07 of EBOPs on 28 designs), the high end a judgement."""
 
 HLS_FF_PER_LUT_EQUIVALENT = Interval(0.15, 0.25, 0.30)
 """Flip-flops over LUT + 55 DSP: range and median of the eight HGQ rows of `reference/published.md`, jets on a VU9P at 5 ns."""
@@ -50,10 +50,25 @@ class Counts:
 NONE = Interval.exact(0)
 
 
-def adder_graph(cost: float, register_bits: int | None, device: Device) -> Counts:
-    """Fully unrolled additions and shifts, as the rtl backend writes them: no DSP, no block RAM."""
-    ff = None if register_bits is None else (device.family.ff_per_bit * float(register_bits)).rounded()
-    return Counts((device.family.lut_per_cost * cost).rounded(), ff, NONE, NONE)
+SHORT_STAGE = 2.0
+"""Stages of fewer additions than this delay many values by several cycles, and synthesis makes shift registers of LUTs out of that."""
+
+
+def adder_graph(cost: float, register_bits: int | None, device: Device, stage_depth: float = SHORT_STAGE) -> Counts:
+    """Fully unrolled additions and shifts, as the rtl backend writes them: no DSP, no block RAM.
+
+    Args:
+        cost: Adder-graph cost.
+        register_bits: Of the pipeline; None where unknown.
+        device: The part.
+        stage_depth: Additions in the longest stage.
+    """
+    lut = device.family.lut_per_cost * cost
+    if register_bits is None:
+        return Counts(lut.rounded(), None, NONE, NONE)
+    shifts = device.family.srl_per_bit * register_bits if stage_depth < SHORT_STAGE else 0.0
+    ff = device.family.ff_per_bit * float(register_bits)
+    return Counts((lut + Interval(0, 0, shifts)).rounded(), ff.rounded(), NONE, NONE)
 
 
 def hls_distributed_arithmetic(cost: float, device: Device) -> Counts:

@@ -35,10 +35,10 @@ def table(graph: Graph) -> list[Row]:
     """One row for each port and node, in order of definition.
 
     Returns:
-        Rows with ``name``, ``op`` (``"input"`` for a port), ``layer``, ``inputs``, ``shape``, ``elements``, ``dead`` (elements that can only be
-        0), ``format`` (text: smallest to largest k, i and f of the live elements), ``bits_mean`` and ``bits_max`` (dead elements count as
-        0 bits), ``bits`` (their sum: wires), ``rounding`` and ``overflow`` (or None), ``constants`` (names), ``constants_nonzero``,
-        ``constants_total``, ``output`` (whether it leaves the graph).
+        Rows with ``name``, ``op`` (``"input"`` for a port), ``layer``, ``inputs``, ``shape``, ``elements``, ``dead`` (elements that can
+        only be 0), ``format`` (text: smallest to largest k, i and f of the live elements), ``bits_mean`` and ``bits_max`` (dead elements
+        count as 0 bits), ``bits`` (their sum: wires), ``rounding`` and ``overflow`` (or None), ``constants`` (names),
+        ``constants_nonzero``, ``constants_total``, ``output`` (whether it leaves the graph).
     """
     rows = [
         _row(graph, port.name, op="input", layer=port.name, inputs=(), rounding=port.rounding, overflow=port.overflow)
@@ -92,8 +92,8 @@ def diff(a: Graph, b: Graph) -> list[Row]:
     """What differs between two graphs; empty when their digests are equal.
 
     Returns:
-        Rows with ``kind`` (``graph``, ``input``, ``output``, ``node``, ``constant``), ``name``, ``what`` (in words), ``a`` and ``b`` (text, or
-        None where the thing is absent).
+        Rows with ``kind`` (``graph``, ``input``, ``output``, ``node``, ``constant``), ``name``, ``what`` (in words), ``a`` and ``b``
+        (text, or None where the thing is absent).
     """
     if a.digest() == b.digest():
         return []

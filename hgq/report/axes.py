@@ -26,6 +26,7 @@ class Scale:
     log: bool = False
 
     def __call__(self, value: float) -> float:
+        """The pixel of a number."""
         low, high, x = (math.log10(v) if self.log else v for v in (self.low, self.high, value))
         return self.first + (x - low) / (high - low) * (self.last - self.first)
 
@@ -46,7 +47,8 @@ def scale_for(values: Iterable[float], first: float, last: float, *, log: bool =
         a, b = math.log10(low), math.log10(high)
         margin = max((b - a) * pad, 0.04)
         return Scale(10 ** (a - margin), 10 ** (b + margin), first, last, True)
-    margin = (high - low) * pad or abs(high) * 0.05 or 0.5
+    flat = high - low <= 1e-9 * max(abs(low), abs(high), 1e-3)
+    margin = (abs(high) * 0.05 if abs(high) > 1e-9 else 0.5) if flat else (high - low) * pad
     return Scale(low - margin, high + margin, first, last)
 
 
@@ -55,7 +57,8 @@ def _linear_ticks(low: float, high: float, most: int) -> list[float]:
     power = 10 ** math.floor(math.log10(raw))
     step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= raw * 0.999)
     first = math.ceil(low / step - 1e-9)
-    return [round(n * step, 12) for n in range(first, math.floor(high / step + 1e-9) + 1)]
+    ticks = (float(f"{n * step:.12g}") for n in range(first, math.floor(high / step + 1e-9) + 1))
+    return [tick for tick in ticks if low <= tick <= high]
 
 
 def _log_ticks(low: float, high: float, most: int) -> list[float]:
@@ -74,7 +77,7 @@ def number(value: float) -> str:
         return "–"
     if value == 0:
         return "0"
-    if abs(value) >= 1000 or float(value).is_integer() and abs(value) < 1e15:
+    if abs(value) >= 1000 or (float(value).is_integer() and abs(value) < 1e15):
         return f"{value:,.0f}"
     if abs(value) < 1e-3:
         mantissa, exponent = f"{value:.2e}".split("e")

@@ -59,7 +59,9 @@ def _layer(graph: Graph, node: Node) -> LayerBits:
     sentence = "; ".join(pieces) + "."
     rows, columns = (-(-side // CELLS) for side in kernel.shape)
     note = f"Each cell is the mean of {rows} × {columns} weights." if rows * columns > 1 else ""
-    svg = _draw(_condense(kernel, rows, columns), _condense(inputs[:, None], rows, 1), bias, columns, node.source or node.name, kernel.shape)
+    svg = _draw(
+        _condense(kernel, rows, columns), _condense(inputs[:, None], rows, 1), bias, columns, node.source or node.name, kernel.shape
+    )
     return LayerBits(node.source or node.name, svg, sentence[0].upper() + sentence[1:], note)
 
 
@@ -105,9 +107,11 @@ def _draw(kernel: Ints, inputs: Ints, bias: Ints | None, columns: int, name: str
 
 
 def _cells(bits: Ints, left: float, top: float, cell: float) -> Markup:
-    """One path for each number of bits: a square for each cell or, where cells are small, a rectangle for every run of equal ones in a row."""
+    """One path for each number of bits: a square for each cell or, where cells are small, a rectangle for every run of equal ones."""
     height, width = bits.shape
-    outline = Markup('<rect class="b0 edge" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>').format(left, top, width * cell, height * cell)
+    outline = Markup('<rect class="b0 edge" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>').format(
+        left, top, width * cell, height * cell
+    )
     paths: dict[int, list[str]] = {}
     levels = np.minimum(bits, LEVELS)
     for row in range(height):
@@ -116,5 +120,7 @@ def _cells(bits: Ints, left: float, top: float, cell: float) -> Markup:
             if start < stop and (level := int(levels[row, start])):
                 paths.setdefault(level, []).append(f"M{start} {row}h{stop - start}v1h{start - stop}z")
     drawn = [Markup('<path class="b{}" d="{}"/>').format(level, "".join(paths[level])) for level in sorted(paths)]
-    placed = Markup('<g class="{}" transform="translate({:.1f} {:.1f}) scale({:.3f})">').format("spaced" if cell >= SPACED else "", left, top, cell)
+    placed = Markup('<g class="{}" transform="translate({:.1f} {:.1f}) scale({:.3f})">').format(
+        "spaced" if cell >= SPACED else "", left, top, cell
+    )
     return outline + placed + Markup("").join(drawn) + Markup("</g>")

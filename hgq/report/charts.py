@@ -117,7 +117,7 @@ def _series(one: Series, x: Scale, y: Scale) -> Markup:
     parts = []
     if one.line and len(shown) > 1:
         path = f"M{_px(shown[0][0])} {_px(shown[0][1])}"
-        for (_, _), (a, b) in zip(shown, shown[1:], strict=False):
+        for a, b in shown[1:]:
             path += f"H{_px(a)}V{_px(b)}" if one.steps else f"L{_px(a)} {_px(b)}"
         parts.append(Markup('<path class="line {}" d="{}"/>').format(one.css, path))
     if one.dots:
@@ -136,7 +136,9 @@ def _labels(series: Sequence[Series], x: Scale, y: Scale) -> Markup:
     parts, last = [], -math.inf
     for at, right, one in sorted(placed, key=lambda item: item[0]):
         last = max(at, last + 15)
-        parts.append(Markup('<text class="name {}" x="{}" y="{}">{}</text>').format(one.css, _px(right + 10), _px(last + 4), escape(one.label)))
+        parts.append(
+            Markup('<text class="name {}" x="{}" y="{}">{}</text>').format(one.css, _px(right + 10), _px(last + 4), escape(one.label))
+        )
     return Markup("").join(parts)
 
 

@@ -130,7 +130,9 @@ def _curves(rows: list[dict[str, Any]], budgets: Sequence[float]) -> list[dict[s
         if series:
             share = title == "Accuracy" and all(0 <= p[1] <= 1 for one in series for p in one.points)
             ends = [f"{100 * one.points[-1][1]:.2f} %" if share else number(one.points[-1][1]) for one in series]
-            last = "; ".join(f"{one.label} ends at {end}" if len(series) > 1 else f"ends at {end}" for one, end in zip(series, ends, strict=True))
+            last = "; ".join(
+                f"{one.label} ends at {end}" if len(series) > 1 else f"ends at {end}" for one, end in zip(series, ends, strict=True)
+            )
             frame = Frame(title, f"{title} by epoch: {last}.", "epoch", title, 440, 280, y_log=log, y_percent=share)
             drawn.append({"title": title, "svg": chart(frame, series), "last": last})
     return drawn

@@ -14,6 +14,13 @@ from hgq.ir import file
 from hgq.output import write_file_atomically
 from hgq.report.page import render
 
+ESTIMATE_RANGES = ("lut", "ff", "dsp", "bram18", "latency_cycles", "ii_cycles", "period_ns", "latency_ns")
+ESTIMATE_KEYS = frozenset(
+    (*ESTIMATE_RANGES, "part", "clock_ns", "backend", "strategy", "ebops", "utilisation", "meets_clock", "layers", "based_on")
+)
+VERIFY_KEYS = frozenset(("ok", "samples", "corners", "checks"))
+"""What the page needs of ``estimate.json`` and ``verify.json``."""
+
 
 def report(run_dir: str | os.PathLike[str]) -> Path:
     """Write ``report.html`` into a run directory, from what is there; only ``model.hgq`` is required.
@@ -38,9 +45,9 @@ def report(run_dir: str | os.PathLike[str]) -> Path:
     page = render(
         file.load(model),
         _history(folder / "history.csv"),
-        _pareto(_json(folder / "pareto" / "pareto.json")),
-        _json(folder / "estimate.json"),
-        _json(folder / "verify.json"),
+        _points(folder / "pareto" / "pareto.json"),
+        _mapping(folder / "estimate.json", ESTIMATE_KEYS, ESTIMATE_RANGES),
+        _mapping(folder / "verify.json", VERIFY_KEYS),
         budgets=_budgets(folder / "recipe.toml"),
     )
     return write_file_atomically(folder / "report.html", page, force=True)
@@ -65,11 +72,33 @@ def _history(path: Path) -> list[dict[str, str]] | None:
         raise FileFormatError("A file of the run is damaged.", where=str(path), expected="CSV", received=str(error)) from error
 
 
-def _pareto(content: Any) -> list[Any] | None:
-    """The list of points, bare or under ``points``."""
+def _mapping(path: Path, keys: frozenset[str], ranges: tuple[str, ...] = ()) -> Any:
+    """A JSON object that has at least `keys`, of which `ranges` have a low, a value and a high."""
+    content = _json(path)
+    if content is None:
+        return None
+    received = type(content).__name__
     if isinstance(content, dict):
-        content = content.get("points", [])
-    return content
+        received = ", ".join(sorted(keys - set(content))) and f"nothing for {', '.join(sorted(keys - set(content)))}"
+        if not received and all(isinstance(content[key], dict) and {"low", "value", "high"} <= set(content[key]) for key in ranges):
+            return content
+    expected = f"an object with {', '.join(sorted(keys))}"
+    raise FileFormatError(
+        "A file of the run is damaged.", where=str(path), expected=expected, received=received or "numbers without a range"
+    )
+
+
+def _points(path: Path) -> list[Any] | None:
+    """The list of points, bare or under ``points``."""
+    content = _json(path)
+    points = content.get("points") if isinstance(content, dict) else content
+    if points is None and content is None:
+        return None
+    if not isinstance(points, list) or not all(isinstance(point, dict) for point in points):
+        raise FileFormatError(
+            "A file of the run is damaged.", where=str(path), expected="a list of points", received=type(content).__name__
+        )
+    return points
 
 
 def _budgets(path: Path) -> list[float]:

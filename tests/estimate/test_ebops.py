@@ -55,9 +55,9 @@ def test_positions_share_a_kernel():
     y = b.op("add", y, b.constant(bias, Fixed(1, 5, 0), "bias"))
     graph = b.graph(y)
     width = graph.inputs[0].format.width
-    expected = sum(
-        int(width[p, i]) * bits_of_constant(int(kernel[i, j])) for p in range(4) for i in range(3) for j in range(2)
-    ) + 4 * sum(bits_of_constant(int(m)) for m in bias)
+    expected = sum(int(width[p, i]) * bits_of_constant(int(kernel[i, j])) for p in range(4) for i in range(3) for j in range(2)) + 4 * sum(
+        bits_of_constant(int(m)) for m in bias
+    )
     assert ebops_of(graph) == expected
 
 

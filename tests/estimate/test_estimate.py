@@ -56,10 +56,10 @@ def test_adder_graph(graph, fake):
     found = estimate(graph, PART, 5.0)
     assert found.ebops == ebops_of(graph)
     assert found.counts.lut == Interval(968, 1050, 1133)
-    assert found.counts.ff == Interval(1100, 1700, 2000)
+    assert found.counts.ff == Interval(1100, 1760, 2000)
     assert found.counts.dsp == found.counts.bram == Interval.exact(0)
     assert found.timing.cycles == Interval.exact(5) and found.timing.interval == Interval.exact(1)
-    assert found.timing.period_ns.value == pytest.approx(0.9 + 0.6 * 2.0)  # stages of two additions
+    assert found.timing.period_ns.value == pytest.approx(0.9 + 0.7 * 2.0)  # stages of two additions
     assert found.timing.meets == "yes" and found.timing.ns == Interval.exact(25)
     first, second = found.layers
     assert (first.layer, second.layer) == ("dense_0", "dense_1")
@@ -87,7 +87,7 @@ def test_combinational(graph, fake, monkeypatch):
     monkeypatch.setattr(FakeBackend, "raw", {**RAW, "latency_cycles": 0, "stages": 1, "reg_bits": 0})
     found = estimate(graph, PART, 5.0)
     assert found.timing.cycles == Interval.exact(0)
-    assert found.timing.ns == found.timing.period_ns and found.timing.ns.value == pytest.approx(0.9 + 0.6 * 10)
+    assert found.timing.ns == found.timing.period_ns and found.timing.ns.value == pytest.approx(0.9 + 0.7 * 10)
     assert found.counts.ff == Interval.exact(0)
 
 
@@ -117,8 +117,15 @@ def test_published_hls4ml_cycles_lie_in_the_range():
     """The eight HGQ jet models (reference/published.md 2.1), with LUT + 55 DSP in place of EBOPs."""
     device = device_of("xcvu9p-flgb2104-2-e")
     for lut, dsp, ff, cycles in [
-        (6236, 34, 1253, 6), (3162, 6, 550, 4), (1540, 5, 370, 4), (565, 0, 140, 3), (468, 0, 131, 2), (256, 0, 66, 2), (5899, 18, 2072, 8), (678, 0, 172, 3),
-    ]:  # fmt: skip
+        (6236, 34, 1253, 6),
+        (3162, 6, 550, 4),
+        (1540, 5, 370, 4),
+        (565, 0, 140, 3),
+        (468, 0, 131, 2),
+        (256, 0, 66, 2),
+        (5899, 18, 2072, 8),
+        (678, 0, 172, 3),
+    ]:
         ebops = lut + 55 * dsp
         timing = latency.of_hls_latency(ebops, device, Interval.exact(lut), 5.0)
         assert timing.cycles.low <= cycles <= timing.cycles.high
@@ -190,9 +197,27 @@ def test_json(graph, fake, backend):
     content = estimate(graph, PART, 5.0, backend).to_dict()
     assert json.loads(json.dumps(content, allow_nan=False)) == content
     assert set(content) == {
-        "model", "digest", "backend", "strategy", "part", "device", "clock_ns", "ebops", "lut", "ff", "dsp", "bram18", "utilisation", "latency_cycles",
-        "ii_cycles", "period_ns", "latency_ns", "meets_clock", "layers", "based_on",
-    }  # fmt: skip
+        "model",
+        "digest",
+        "backend",
+        "strategy",
+        "part",
+        "device",
+        "clock_ns",
+        "ebops",
+        "lut",
+        "ff",
+        "dsp",
+        "bram18",
+        "utilisation",
+        "latency_cycles",
+        "ii_cycles",
+        "period_ns",
+        "latency_ns",
+        "meets_clock",
+        "layers",
+        "based_on",
+    }
     for key in ("lut", "ff", "dsp", "bram18", "latency_cycles", "ii_cycles", "period_ns", "latency_ns"):
         assert set(content[key]) == {"low", "value", "high"}
         assert content[key]["low"] <= content[key]["value"] <= content[key]["high"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+
 from hgq.ir.build import GraphBuilder
 from hgq.ir.graph import Graph
 from hgq.numerics import Fixed

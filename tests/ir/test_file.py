@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -72,10 +73,8 @@ def test_flipped_bytes_are_refused_or_harmless(path, graph):
         broken = bytearray(content)
         broken[position] ^= 0xFF
         path.write_bytes(bytes(broken))
-        try:
+        with suppress(FileFormatError):
             assert file.load(path).digest() == graph.digest()  # a byte of the zip that means nothing, such as a date
-        except FileFormatError:
-            pass
 
 
 def test_missing(tmp_path):

@@ -51,9 +51,7 @@ def changed_format(g: Graph) -> Graph:
 
 def changed_mode(g: Graph) -> Graph:
     return g.with_(
-        nodes=tuple(
-            Node(n.name, n.op, n.inputs, {**n.attrs, "overflow": "SAT"}, n.source) if n.name == "head/iq" else n for n in g.nodes
-        )
+        nodes=tuple(Node(n.name, n.op, n.inputs, {**n.attrs, "overflow": "SAT"}, n.source) if n.name == "head/iq" else n for n in g.nodes)
     )
 
 

@@ -55,7 +55,11 @@ def test_matmul_beyond_float64(bits):
     assert ((IntArray(x, 0) @ IntArray(w, 0)).mantissa == x.astype(object) @ w.astype(object)).all()
 
 
-@given(arrays.arrays(np.float64, (4,), elements=st.floats(-(2.0**20), 2.0**20, width=32, allow_subnormal=False).filter(lambda v: v == 0 or abs(v) > 1e-3)))
+@given(
+    arrays.arrays(
+        np.float64, (4,), elements=st.floats(-(2.0**20), 2.0**20, width=32, allow_subnormal=False).filter(lambda v: v == 0 or abs(v) > 1e-3)
+    )
+)
 def test_reals_are_exact(values):
     array = IntArray.of_reals(values)
     assert exact(array) == [Fraction(float(v)) for v in values]
@@ -123,7 +127,9 @@ def test_an_overflow_in_a_graph_names_its_node():
         interpret.run(b.graph(x), np.array([[1e12]]))
 
 
-@given(int_arrays(shape=(4,)), st.sampled_from(["TRN", "RND", "RND_CONV"]), st.sampled_from(["WRAP", "SAT", "SAT_SYM", "WRAP_SM"]), st.data())
+@given(
+    int_arrays(shape=(4,)), st.sampled_from(["TRN", "RND", "RND_CONV"]), st.sampled_from(["WRAP", "SAT", "SAT_SYM", "WRAP_SM"]), st.data()
+)
 def test_quantize_is_what_numerics_says(x, rounding, overflow, data):
     k, i, f = data.draw(st.integers(0, 1)), data.draw(st.integers(-2, 5)), data.draw(st.integers(-3, 6))
     fixed = Fixed(np.full(4, k), np.full(4, i), np.full(4, f))

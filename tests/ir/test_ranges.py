@@ -36,8 +36,14 @@ def test_random_graphs_stay_inside(seed, depth, quantized):
 
 @settings(max_examples=300, deadline=None)
 @given(
-    st.integers(0, 1), st.integers(-3, 4), st.integers(-3, 5), st.integers(0, 1), st.integers(-3, 4), st.integers(-3, 5),
-    st.sampled_from(["TRN", "RND", "RND_CONV"]), st.sampled_from(["WRAP", "SAT", "SAT_SYM", "WRAP_SM"]),
+    st.integers(0, 1),
+    st.integers(-3, 4),
+    st.integers(-3, 5),
+    st.integers(0, 1),
+    st.integers(-3, 4),
+    st.integers(-3, 5),
+    st.sampled_from(["TRN", "RND", "RND_CONV"]),
+    st.sampled_from(["WRAP", "SAT", "SAT_SYM", "WRAP_SM"]),
 )
 def test_a_quantizer_of_every_value_of_its_input(k, i, f, k2, i2, f2, rounding, overflow):  # fmt: skip
     b = GraphBuilder("net")

@@ -93,12 +93,10 @@ def periods(fitted: list[dict[str, str]], device) -> None:
     lut, reached = (np.array([float(row[key]) for row in fitted]) for key in ("lut", "clock_achieved_ns"))
     slope, offset = np.polyfit(np.log(lut), reached, 1)
     error = np.abs(slope * np.log(lut) + offset - reached)
-    print(
-        f"\nperiod, Vivado VU13P asked for 2 ns: {slope:.3f} ln(LUT) {offset:+.2f} ns, mean error {error.mean():.2f}; coded {device.family.congestion}"
-    )
-    inside = sum(
-        latency.period(device, 1.0, n).low <= ns <= latency.period(device, 1.0, n).high for n, ns in zip(lut, reached, strict=True)
-    )
+    fit = f"{slope:.3f} ln(LUT) {offset:+.2f} ns, mean error {error.mean():.2f}"
+    print(f"\nperiod, Vivado VU13P asked for 2 ns: {fit}; coded {device.family.congestion}")
+    ranges = [latency.period(device, 1.0, n) for n in lut]
+    inside = sum(found.low <= ns <= found.high for found, ns in zip(ranges, reached, strict=True))
     print(f"  in range: {inside} of {len(lut)}")
     for name, count, ns in OUTSIDE:
         found = latency.period(device, 1.0, count)

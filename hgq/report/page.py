@@ -73,6 +73,7 @@ def render(
         verify=verdict,
         nodes=show.table(graph),
         number=number,
+        ns=lambda value: f"{value:,.1f}".removesuffix(".0"),
         metric_text=lambda value: _metric_text(value, metric),
     )
 

@@ -12,13 +12,18 @@ from .lower import Program
 from .settings import Settings
 
 
-def ports_json(program: Program, arguments: Mapping[str, str]) -> str:
-    """Ports with their exact formats, flattened in C order, and the C++ argument that carries each."""
+def ports_json(program: Program, argument: Mapping[str, str]) -> str:
+    """Ports with their exact formats, flattened in C order, and the C++ argument that carries each.
+
+    Args:
+        program: What was lowered.
+        argument: C++ argument by layer name.
+    """
     formats = program.graph.formats()
     inputs = [
         {
             "name": port.name,
-            "argument": arguments[port.name],
+            "argument": argument[program.inputs[port.name]],
             "type": _cpp(program.types[program.inputs[port.name]]["result"]),
             "shape": list(port.shape),
             **_kif(port.format),
@@ -30,7 +35,7 @@ def ports_json(program: Program, arguments: Mapping[str, str]) -> str:
     outputs = [
         {
             "name": name,
-            "argument": arguments[name],
+            "argument": argument[layer],
             "type": _cpp(program.types[layer]["result"]),
             "shape": list(formats[name].shape),
             **_kif(formats[name]),
@@ -48,10 +53,10 @@ def _cpp(precision: str) -> str:
     return f"ap_{precision}"
 
 
-def readme(program: Program, arguments: Mapping[str, str], options: Options, settings: Settings) -> str:
+def readme(program: Program, argument: Mapping[str, str], options: Options, settings: Settings) -> str:
     """How to run the project, what its ports are, and which layer of the model each line of C++ came from."""
     top = options.name
-    ports = json.loads(ports_json(program, arguments))
+    ports = json.loads(ports_json(program, argument))
     rows = [
         f"| {direction} | `{port['name']}` | `{port['argument']}` | `{port['type']}` | {tuple(port['shape'])} | {_bits(port)} |"
         for direction in ("inputs", "outputs")
@@ -63,7 +68,8 @@ def readme(program: Program, arguments: Mapping[str, str], options: Options, set
 
 The graph `{program.graph.name}` as an AMD Vitis HLS project, written by hgqc with hls4ml.
 
-- part `{options.part}`, clock {options.clock_ns:g} ns, strategy `{settings.strategy}`, initiation interval {settings.reuse_factor} (asked for)
+- part `{options.part}`, clock {options.clock_ns:g} ns
+- strategy `{settings.strategy}`, initiation interval {settings.reuse_factor} (asked for)
 - graph digest `{program.graph.digest()}`
 
 ## Run it

@@ -1,9 +1,8 @@
 """From IR ops to hls4ml layers, with the exact type of every value.
 
-hls4ml can derive types itself (its pass ``bit_exact``), but it does so with interval arithmetic of its own and gets corners wrong; the graph
-already knows the proven format of every value, so every type is stated here and that pass is switched off. hls4ml has one type per tensor: it
-is the narrowest that holds the formats of all elements. Per-element widths live in ``FixedPointQuantizer`` layers, whose generated C++ casts
-each element on its own.
+hls4ml can derive types itself (its pass ``bit_exact``), but by intervals of its own that are wrong in corners. The graph already knows the
+proven format of every value, so every type is stated here and that pass is switched off. hls4ml has one type per tensor: the narrowest that
+holds the formats of all its elements. Per-element widths live in ``FixedPointQuantizer`` layers, whose C++ casts each element on its own.
 """
 
 from __future__ import annotations

@@ -40,7 +40,9 @@ class Settings:
         """
         check_extra(options, HELP, "hls4ml")
         given = dict(options.extra)
-        _choice(given, "backend", ("Vitis",), "Only Vitis HLS projects are written so far; the other vendors of hls4ml come with a later issue.")
+        _choice(
+            given, "backend", ("Vitis",), "Only Vitis HLS projects are written so far; the other vendors of hls4ml come with a later issue."
+        )
         _choice(
             given,
             "io_type",
@@ -51,7 +53,10 @@ class Settings:
         reuse = given.get("reuse_factor", "1")
         if not re.fullmatch(r"[1-9][0-9]{0,5}", reuse):
             raise ConfigError(
-                "This cannot be a reuse factor.", where=f"--option reuse_factor={reuse}", expected="an integer, 1 to 999999", received=repr(reuse)
+                "This cannot be a reuse factor.",
+                where=f"--option reuse_factor={reuse}",
+                expected="an integer, 1 to 999999",
+                received=repr(reuse),
             )
         if strategy == "distributed_arithmetic" and reuse != "1":
             raise ConfigError(

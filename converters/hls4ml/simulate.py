@@ -72,7 +72,9 @@ def simulate(
     log.debug("hls4ml C simulation: %d samples in %.1f s", samples, done.wall_s)
     width = sum(len(port["k"]) for port in ports["outputs"])
     if flat.size != samples * width:
-        raise ToolFailed("The C simulation stopped early.", where=str(binary), expected=f"{samples} samples", received=f"{flat.size / width}")
+        raise ToolFailed(
+            "The C simulation stopped early.", where=str(binary), expected=f"{samples} samples", received=f"{flat.size / width}"
+        )
     parts = np.split(flat.reshape(samples, width), np.cumsum([len(port["k"]) for port in ports["outputs"]])[:-1], axis=1)
     return {port["name"]: part.reshape(samples, *port["shape"]) for port, part in zip(ports["outputs"], parts, strict=True)}
 

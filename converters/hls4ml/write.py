@@ -45,9 +45,9 @@ def write(program: Program, options: Options, settings: Settings) -> FirmwarePro
         model = build(program, options, settings, target)
         _write(model, target)
         files = {str(file.relative_to(target).as_posix()): _content(file) for file in sorted(target.rglob("*")) if file.is_file()}
-    arguments = {name: model.graph[layer].get_output_variable().name for name, layer in (program.inputs | program.outputs).items()}
-    files["ports.json"] = ports_json(program, arguments)
-    files["README.md"] = readme(program, arguments, options, settings)
+    argument = {layer: model.graph[layer].get_output_variable().name for layer in (*program.inputs.values(), *program.outputs.values())}
+    files["ports.json"] = ports_json(program, argument)
+    files["README.md"] = readme(program, argument, options, settings)
     meta = {
         "backend": "hls4ml",
         "part": options.part,

@@ -253,7 +253,8 @@ def test_project(capfd):
 
 def test_neither_keras_nor_tensorflow_is_imported():
     code = (
-        "import sys; from tests.random_graphs import random_graph; from hgq.converters.hls4ml import HLS4ML; from hgq.backend import Options\n"
+        "import sys; from tests.random_graphs import random_graph\n"
+        "from hgq.converters.hls4ml import HLS4ML; from hgq.backend import Options\n"
         "HLS4ML().emit(random_graph(0, overflows=('WRAP',)), Options())\n"
         "sys.stdout.write(str([m for m in ('keras', 'tensorflow', 'torch') if m in sys.modules]))"
     )

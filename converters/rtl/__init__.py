@@ -1,0 +1,164 @@
+"""The rtl backend: a graph becomes pipelined Verilog or VHDL made of additions, by way of alkaid's distributed arithmetic.
+
+=================  =====================================================================================
+`settings.py`      this backend's own options; the default pipeline for a part and clock
+`trace.py`         graph -> alkaid's adder graph, checked against the golden model; alkaid's own simulation of it
+`pipeline.py`      adder graph -> stages and registers
+`layout.py`        which bits of the ports are what
+`emit.py`          stages -> `FirmwareProject`
+`simulate.py`      compiles the project with Verilator (or GHDL) and runs it
+`summary.py`       cost, registers, cycles, delay, node by node
+=================  =====================================================================================
+
+Neither importing nor using this package imports Keras or TensorFlow. alkaid is imported on first use only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hgq.backend import Backend, Options
+from hgq.tools import ToolStatus, status
+
+if TYPE_CHECKING:
+    from numpy.typing import ArrayLike, NDArray
+
+    from hgq.ir.graph import Graph
+    from hgq.project import FirmwareProject
+
+    from .pipeline import Pipeline
+
+
+class RTL(Backend):
+    """Verilog or VHDL without multipliers, one sample each clock cycle; see the package's table of contents."""
+
+    name = "rtl"
+    simulation = "RTL simulation (Verilator)"
+
+    def options(self) -> Mapping[str, str]:
+        from .settings import HELP
+
+        return HELP
+
+    def trace(self, graph: Graph) -> Any:
+        """alkaid's ``CombLogic`` of a graph: all inputs and outputs flattened, in graph order.
+
+        Raises:
+            LoweringError: an op or constant that alkaid cannot take.
+            ToolNotFound: alkaid is not installed.
+        """
+        return _traced(graph).comb
+
+    def comb_predict(self, graph: Graph, x: ArrayLike | Mapping[str, ArrayLike]) -> dict[str, NDArray[Any]]:
+        """alkaid's own bit-exact simulation of that program: no compiler needed, and fast.
+
+        Args:
+            graph: What to run.
+            x: Real numbers, as for `hgq.ir.interpret.run`.
+
+        Returns:
+            Float64 array of shape (samples, ...) by the name of each output.
+        """
+        from .trace import predict
+
+        return predict(_traced(graph), x)
+
+    def pipeline(self, graph: Graph, options: Options) -> Pipeline:
+        """The stages that `emit` would write.
+
+        Raises:
+            LoweringError: as `trace`; or no output depends on an input.
+            ConfigError: an unknown part or option.
+        """
+        from .pipeline import pipelined
+        from .settings import settings_of
+
+        settings = settings_of(options)
+        return pipelined(_traced(graph), settings)
+
+    def emit(self, graph: Graph, options: Options) -> FirmwareProject:
+        """The project: sources, constraints, a script for Vivado, a test bench with golden vectors. The same input gives the same bytes.
+
+        Raises:
+            LoweringError: as `pipeline`.
+            ConfigError: an unknown part, an unknown or senseless option.
+            ToolNotFound: alkaid is not installed.
+        """
+        from .emit import emit
+        from .settings import settings_of
+
+        settings = settings_of(options)
+        return emit(_traced(graph), settings)
+
+    def simulate(
+        self,
+        graph: Graph,
+        options: Options,
+        x: ArrayLike | Mapping[str, ArrayLike],
+        workdir: str | Path,
+        simulator: str | None = None,
+    ) -> dict[str, NDArray[Any]]:
+        """Compile the emitted project and feed it one sample each clock cycle. A second run in the same `workdir` does not compile again.
+
+        Some samples are also held on the input until their result is out; both ways must agree. What was measured is written to
+        ``simulation.json`` beside the simulator.
+
+        Args:
+            graph: What to run.
+            options: As for `emit`.
+            x: Real numbers, as for `hgq.ir.interpret.run`.
+            workdir: Where to compile.
+            simulator: ``verilator`` (Verilog) or ``ghdl`` (VHDL); None takes the one for the flavor.
+
+        Raises:
+            ToolNotFound: Verilator, g++ or GHDL is absent.
+            ToolFailed: one of them ended badly or took too long.
+            MismatchError: streamed and held samples give different results.
+            LoweringError, ConfigError: as `emit`.
+        """
+        from .settings import settings_of
+        from .simulate import simulate
+
+        settings = settings_of(options)
+        return simulate(_traced(graph), settings, x, Path(workdir), simulator)
+
+    def check_tools(self) -> list[ToolStatus]:
+        return [status(name) for name in ("verilator", "g++", "ghdl")]
+
+    def latency_cycles(self, graph: Graph, options: Options) -> int:
+        """Clock edges from a sample on the input to its result on the output; 0 for combinational logic."""
+        return self.pipeline(graph, options).latency_cycles
+
+    def summary(self, graph: Graph, options: Options) -> dict[str, Any]:
+        """Cost, registers, cycles and delay, in all and for each node; see `summary.summary`. A model that needs no hardware costs nothing."""
+        from .pipeline import depends_on_input
+        from .settings import settings_of
+        from .summary import NOTHING, summary
+
+        settings_of(options)
+        if not depends_on_input(_traced(graph)):
+            return dict(NOTHING)
+        return summary(self.pipeline(graph, options))
+
+    def resources(self, graph: Graph, options: Options) -> dict[str, Any]:
+        """The same as `summary`, under the name of the `Backend` protocol."""
+        return self.summary(graph, options)
+
+
+def _traced(graph: Graph) -> Any:
+    from hgq.plugins import missing_package
+
+    try:
+        from .trace import traced
+
+        return traced(graph)
+    except ImportError as error:
+        known = missing_package(error)
+        if known is None:
+            raise
+        raise known from error
+
+
+__all__ = ["RTL"]

@@ -1,0 +1,131 @@
+"""From an adder graph to pipeline stages, and the counts that `hgq estimate` wants."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hgq.errors import LoweringError
+
+from .layout import Layout, inputs_of, layout_of, outputs_of
+from .settings import Settings
+from .trace import ALKAID_ERRORS, Traced
+
+
+@dataclass(frozen=True, eq=False)
+class Pipeline:
+    """A model cut into stages.
+
+    Args:
+        traced: The adder graph.
+        comb: alkaid's program that is written: that of `traced`, or after fusing additions.
+        fsm: alkaid's stages and registers.
+        layout_in: Bits of ``model_inp``.
+        layout_out: Bits of ``model_out``.
+    """
+
+    traced: Traced
+    comb: Any
+    fsm: Any
+    layout_in: Layout
+    layout_out: Layout
+
+    @property
+    def clocked(self) -> bool:
+        """Whether there is a register, hence a clock."""
+        return any(signal.reg for signal in self.fsm.signals.values())
+
+    @property
+    def stages(self) -> int:
+        """Stages of logic between registers."""
+        return len(self.fsm.logic)
+
+    @property
+    def latency_cycles(self) -> int:
+        """Rising clock edges from a sample on ``model_inp`` to its result on ``model_out``: one for each register on the way."""
+        (out,) = self.fsm.out_signals
+        return int(out.schedule.bias) if self.clocked else 0
+
+    @property
+    def register_bits(self) -> int:
+        """Bits of all registers, those at input and output included."""
+        return sum(int(signal.width) for signal in self.fsm.signals.values() if signal.reg)
+
+    @property
+    def stage_delays(self) -> list[float]:
+        """Delay of each stage, in additions."""
+        from alkaid.trace.passes import add_surrogate
+
+        return [max((op.latency for op in add_surrogate(comb, _skip_op8_cost=True).ops), default=0.0) for comb in self.fsm.logic.values()]
+
+
+def pipelined(traced: Traced, settings: Settings) -> Pipeline:
+    """Cut the adder graph into stages.
+
+    Raises:
+        LoweringError: no output depends on an input, so there is no hardware to write.
+    """
+    with rtl_model(traced, settings) as model:
+        (inp,), (out,) = model.fsm.inp_signals, model.fsm.out_signals
+        layout_in = layout_of(inputs_of(traced.graph), inp.precisions)
+        layout_out = layout_of(outputs_of(traced.graph), out.precisions)
+        return Pipeline(traced, model._comb, model.fsm, layout_in, layout_out)
+
+
+@contextmanager
+def rtl_model(traced: Traced, settings: Settings) -> Iterator[Any]:
+    """alkaid's ``RTLModel`` of a graph; its files, if it writes any, live as long as the block."""
+    from alkaid.codegen import RTLModel
+
+    _refuse_constant(traced)
+    with tempfile.TemporaryDirectory(prefix="hgq-rtl-") as folder:
+        try:
+            yield RTLModel(
+                traced.comb,
+                Path(folder) / settings.name,
+                prj_name=settings.name,
+                flavor=settings.flavor,
+                n_stages=settings.stages or -1,
+                latency_cutoff=settings.latency_cutoff or -1,
+                print_latency=False,
+                part_name=settings.device.part,
+                clock_period=settings.clock_ns,
+                ternary_fuse=settings.ternary_fuse,
+            )
+        except ALKAID_ERRORS as error:
+            if isinstance(error, LoweringError):
+                raise
+            raise LoweringError(
+                "alkaid cannot write this adder graph.",
+                where=f"model {traced.graph.name}",
+                received=f"{type(error).__name__}: {error}",
+                fix="Please report it with the .hgq file, or try other options: `hgq export --backend rtl --list-options`.",
+            ) from error
+
+
+def depends_on_input(traced: Traced) -> bool:
+    """Whether any output bit changes with an input bit."""
+    comb = traced.comb
+    return any(op.opcode == -1 for op in comb.ops) and int(np.sum(comb.out_kifs)) > 0
+
+
+def _refuse_constant(traced: Traced) -> None:
+    """Hardware without an input or an output bit is no module that a tool would take."""
+    if depends_on_input(traced):
+        return
+    comb = traced.comb
+    values = comb.predict(np.zeros((1, comb.shape[0])), n_threads=1)[0]
+    shown = ", ".join(f"{value:g}" for value in values[:8]) + (", …" if len(values) > 8 else "")
+    raise LoweringError(
+        "No output of this model depends on its inputs: there is no hardware to write.",
+        where=f"model {traced.graph.name}",
+        expected="at least one output that changes with an input",
+        received=f"outputs that are always {shown}",
+        fix="Training has pruned everything: use a smaller beta or a larger budget, or check the calibration (`hgq inspect` shows dead layers).",
+    )

@@ -1,0 +1,93 @@
+"""What the pipeline will cost, in all and for each node, before any device is named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from .pipeline import Pipeline
+from .trace import Traced
+
+
+NOTHING: Mapping[str, Any] = MappingProxyType(
+    {"lut_cost": 0.0, "reg_bits": 0, "latency_cycles": 0, "ii": 1, "stages": 0, "max_delay": 0.0, "stage_delay": 0.0, "per_node": []}
+)
+"""Summary of a model whose outputs are constants."""
+
+
+def summary(pipeline: Pipeline) -> dict[str, Any]:
+    """Counts for `hgq.estimate.structure.Structure.of`.
+
+    Returns:
+        ``lut_cost``: adder-graph cost, about one LUT for each bit of each addition. ``reg_bits``: bits of all pipeline registers.
+        ``latency_cycles``: clock edges from input to output, 0 for combinational logic. ``ii``: cycles between two samples, always 1.
+        ``stages``; ``max_delay``: from input to output, in additions; ``stage_delay``: of the longest stage. ``per_node``: rows with ``node``,
+        ``op``, ``source`` (Keras layer path), ``lut_cost`` (they add up to the whole; logic that layers share belongs to the first) and
+        ``delay``.
+    """
+    comb = pipeline.comb
+    return {
+        "lut_cost": comb.cost,
+        "reg_bits": pipeline.register_bits,
+        "latency_cycles": pipeline.latency_cycles,
+        "ii": 1,
+        "stages": pipeline.stages,
+        "max_delay": float(comb.latency[1]),
+        "stage_delay": max(pipeline.stage_delays, default=0.0),
+        "per_node": per_node(pipeline.traced, comb.cost),
+    }
+
+
+def per_node(traced: Traced, total: float) -> list[dict[str, Any]]:
+    """Cost and delay of each node of the optimised graph.
+
+    alkaid optimises across nodes and forgets where an operation came from. So the cost is counted on the program before that, where each
+    operation belongs to the first node whose value needs it, and scaled to the `total` after it.
+    """
+    from alkaid.trace import trace
+    from alkaid.trace.passes import add_surrogate
+
+    graph = traced.lowered
+    names = [*(port.name for port in graph.inputs), *(node.name for node in graph.nodes)]
+    values = [np.asarray(traced.values[name]).ravel() for name in names]
+    comb = add_surrogate(trace(traced.inputs, [variable for value in values for variable in value], optimize=False))
+    ends = np.cumsum([len(value) for value in values])
+    indices = {name: comb.out_idxs[end - len(value) : end] for name, value, end in zip(names, values, ends, strict=True)}
+    live = _cone(comb.ops, [index for name in graph.outputs for index in indices[name]], set())
+    delay = {name: max((comb.ops[index].latency for index in indices[name] if index in live), default=0.0) for name in names}
+    seen: set[int] = set()
+    rows = []
+    for node in graph.nodes:
+        new = _cone(comb.ops, indices[node.name], seen) & live
+        before = max((delay[name] for name in node.inputs if name in delay), default=0.0)
+        cost = sum(comb.ops[index].cost for index in new)
+        rows.append(
+            {
+                "node": node.name,
+                "op": node.op,
+                "source": node.source,
+                "lut_cost": float(cost),
+                "delay": float(max(delay[node.name] - before, 0.0)),
+            }
+        )
+    counted = sum(row["lut_cost"] for row in rows)
+    for row in rows:
+        row["lut_cost"] *= total / counted if counted else 0.0
+    return rows
+
+
+def _cone(ops: list[Any], ends: list[int], seen: set[int]) -> set[int]:
+    """Operations that `ends` depend on and that are not in `seen` yet; adds them there."""
+    new: set[int] = set()
+    stack = [index for index in ends if index >= 0]
+    while stack:
+        index = stack.pop()
+        if index in seen:
+            continue
+        seen.add(index)
+        new.add(index)
+        stack.extend(ops[index].addr)
+    return new

@@ -27,13 +27,15 @@ NEXTPNR_XC7 = [  # latency cutoff, MHz on an xc7a100t-1 asked for 200 (reference
     (1.5, 129), (2.5, 119), (5, 96), (10, 60), (2.5, 155), (5, 92),
 ]  # fmt: skip
 PIPELINED = [
-    # Yosys by pyosys, 2026-11-22, alkaid 0.8.2 without ternary adders, three random sparse networks: target, cutoff, cost, register bits,
+    # Yosys by pyosys, 2026-11-22, alkaid 0.8.2 without ternary adders, four random sparse networks: target, cutoff, cost, register bits,
     # LUT (ECP5: LUT4 and two for each carry cell), FF, SRL
     ("xc7", 2, 2335.75, 2431, 2305, 2153, 9), ("xc7", 1, 2335.75, 4309, 2300, 2977, 286), ("xc7", 5, 2335.75, 965, 2291, 888, 0),
     ("ecp5", 2, 2335.75, 2431, 3558, 2163, 0), ("xcup", 2, 2335.75, 2431, 2305, 2153, 9), ("xc7", 2, 2867.4, 2681, 2789, 2387, 14),
     ("xc7", 1, 2867.4, 5317, 2795, 3702, 345), ("xc7", 5, 2867.4, 839, 2763, 777, 0), ("ecp5", 0, 2867.4, 0, 4228, 0, 0),
     ("ecp5", 2, 2867.4, 2681, 4280, 2415, 0), ("xcup", 2, 2867.4, 2681, 2789, 2387, 14), ("xc7", 2, 4040.45, 4763, 4182, 4243, 46),
     ("xc7", 1, 4040.45, 8722, 4179, 5528, 762), ("xc7", 5, 4040.45, 1983, 4167, 1889, 0), ("ecp5", 2, 4040.45, 4763, 5605, 4357, 0),
+    ("xc7", 2, 995.2, 1134, 1043, 966, 29), ("xc7", 1, 995.2, 1793, 1029, 1266, 113), ("xc7", 5, 995.2, 383, 1045, 365, 0),
+    ("ecp5", 2, 995.2, 1134, 1662, 1049, 0), ("xc7", 0, 995.2, 0, 1025, 0, 0),
 ]  # fmt: skip
 HGQ_JETS = [  # LUT, DSP, FF, cycles at 5 ns, VU9P, hls4ml latency strategy (reference/published.md 2.1)
     (6236, 34, 1253, 6), (3162, 6, 550, 4), (1540, 5, 370, 4), (565, 0, 140, 3), (468, 0, 131, 2), (256, 0, 66, 2),

@@ -43,7 +43,7 @@ class RTL(Backend):
         return HELP
 
     def trace(self, graph: Graph) -> Any:
-        """alkaid's ``CombLogic`` of a graph: all inputs and outputs flattened, in graph order.
+        """The ``CombLogic`` that alkaid makes of a graph: all inputs and outputs flattened, in graph order.
 
         Raises:
             LoweringError: an op or constant that alkaid cannot take.
@@ -52,7 +52,7 @@ class RTL(Backend):
         return _traced(graph).comb
 
     def comb_predict(self, graph: Graph, x: ArrayLike | Mapping[str, ArrayLike]) -> dict[str, NDArray[Any]]:
-        """alkaid's own bit-exact simulation of that program: no compiler needed, and fast.
+        """What alkaid's own bit-exact simulation of that program gives: no compiler needed, and fast.
 
         Args:
             graph: What to run.
@@ -132,7 +132,10 @@ class RTL(Backend):
         return self.pipeline(graph, options).latency_cycles
 
     def summary(self, graph: Graph, options: Options) -> dict[str, Any]:
-        """Cost, registers, cycles and delay, in all and for each node; see `summary.summary`. A model that needs no hardware costs nothing."""
+        """Cost, registers, cycles and delay, in all and for each node; see `summary.summary`.
+
+        A model whose outputs are constants costs nothing.
+        """
         from .pipeline import depends_on_input
         from .settings import settings_of
         from .summary import NOTHING, summary

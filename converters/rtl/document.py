@@ -93,11 +93,11 @@ def _simulate(settings: Settings, sources: list[str]) -> str:
     if settings.flavor == "verilog":
         return "make -C sim check    # Verilator and g++"
     files = " ".join(f"../{path}" for path in sources)
-    return f"cd sim\nghdl -a --std=08 {files} testbench.vhd\nghdl --elab-run --std=08 testbench\ncmp results.hex expected.hex"
+    return f"cd sim\nghdl -a --std=08 {files} testbench.vhd\nghdl --elab-run --std=08 testbench --ieee-asserts=disable\ncmp results.hex expected.hex"
 
 
 def _synthesise(pipeline: Pipeline, settings: Settings) -> str:
     if settings.device.family.vendor == "AMD":
-        return "`vivado -mode batch -source build.tcl` runs synthesis, placement and routing out of context and leaves its reports in `build/`."
+        return "`vivado -mode batch -source build.tcl` synthesises, places and routes out of context; its reports go to `build/`."
     constraints = f" `src/{settings.name}.sdc` holds the clock." if pipeline.clocked else ""
     return f"Give all files of `src/` and `src/static/` to your tool, with `{settings.name}` as top module.{constraints}"

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from hgq.firmware_templates import render
 
 from hgq import __version__
-from hgq.firmware_templates import render
 from hgq.ir import interpret
 from hgq.passes import probe
 from hgq.project import FirmwareProject
@@ -101,6 +102,7 @@ def _sources(pipeline: Pipeline, settings: Settings, counts: Mapping[str, Any]) 
         hdl = {path.relative_to(folder).as_posix(): path.read_text() for path in folder.glob(f"src/**/*.{suffix}")}
         wanted = "xdc" if settings.device.family.vendor == "AMD" else "sdc"
         constraints = {path.relative_to(folder).as_posix(): path.read_text() for path in folder.glob(f"src/*.{wanted}")}
+    hdl = {_prefixed(path, name): _prefixed(text, name) for path, text in hdl.items()}
     top, wrapper = f"src/{name}.{suffix}", f"src/{name}_wrapper.{suffix}"
     hdl[top] = header(pipeline, settings, counts) + hdl[top]
 
@@ -109,6 +111,11 @@ def _sources(pipeline: Pipeline, settings: Settings, counts: Mapping[str, Any]) 
         return (kinds.index(True) if True in kinds else len(kinds)), path
 
     return Sources({path: hdl[path] for path in sorted(hdl, key=order)}, constraints)
+
+
+def _prefixed(text: str, name: str) -> str:
+    """Alkaid calls the stages ``logic0``, ``logic1`` … in every project; two models in one design must not share names."""
+    return re.sub(r"\blogic(\d+)\b", rf"{name}_logic\1", text)
 
 
 def golden_vectors(pipeline: Pipeline) -> tuple[str, str]:

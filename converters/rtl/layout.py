@@ -131,7 +131,7 @@ def mantissas(values: NDArray[np.float64], f: Ints) -> Ints:
 def to_hex(rows: NDArray[np.uint8]) -> str:
     """One sample a line, most significant digit first, as ``$readmemh`` reads it."""
     digits = rows.shape[1] * 2
-    text = rows[:, ::-1].tobytes().hex()
+    text = rows[:, ::-1].tobytes().hex().upper()
     return "".join(f"{text[start : start + digits]}\n" for start in range(0, len(text), digits))
 
 

@@ -80,7 +80,7 @@ def pipelined(traced: Traced, settings: Settings) -> Pipeline:
 
 @contextmanager
 def rtl_model(traced: Traced, settings: Settings) -> Iterator[Any]:
-    """alkaid's ``RTLModel`` of a graph; its files, if it writes any, live as long as the block."""
+    """The ``RTLModel`` that alkaid makes of a graph; its files, if it writes any, live as long as the block."""
     from alkaid.codegen import RTLModel
 
     _refuse_constant(traced)
@@ -127,5 +127,5 @@ def _refuse_constant(traced: Traced) -> None:
         where=f"model {traced.graph.name}",
         expected="at least one output that changes with an input",
         received=f"outputs that are always {shown}",
-        fix="Training has pruned everything: use a smaller beta or a larger budget, or check the calibration (`hgq inspect` shows dead layers).",
+        fix="Training has pruned everything: take a smaller beta or a larger budget, or calibrate again. `hgq inspect` shows what died.",
     )

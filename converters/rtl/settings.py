@@ -10,7 +10,7 @@ from hgq.estimate.devices import Device, device_of
 
 HELP = {
     "flavor": "verilog (default) or vhdl",
-    "latency_cutoff": "longest chain of logic between two registers, in additions (1 to 1000); default: what `clock_ns` allows on this part",
+    "latency_cutoff": "most additions between two registers (1 to 1000); default: what the clock allows on this part",
     "stages": "number of pipeline stages (1 to 1000) instead of latency_cutoff; 0 writes combinational logic without a clock",
     "ternary_fuse": "true or false (default): fuse pairs of additions into three-operand adders; fewer LUTs in AMD's Vivado, not in Yosys",
 }

@@ -11,7 +11,6 @@ import numpy as np
 from .pipeline import Pipeline
 from .trace import Traced
 
-
 NOTHING: Mapping[str, Any] = MappingProxyType(
     {"lut_cost": 0.0, "reg_bits": 0, "latency_cycles": 0, "ii": 1, "stages": 0, "max_delay": 0.0, "stage_delay": 0.0, "per_node": []}
 )
@@ -22,9 +21,9 @@ def summary(pipeline: Pipeline) -> dict[str, Any]:
     """Counts for `hgq.estimate.structure.Structure.of`.
 
     Returns:
-        ``lut_cost``: adder-graph cost, about one LUT for each bit of each addition. ``reg_bits``: bits of all pipeline registers.
-        ``latency_cycles``: clock edges from input to output, 0 for combinational logic. ``ii``: cycles between two samples, always 1.
-        ``stages``; ``max_delay``: from input to output, in additions; ``stage_delay``: of the longest stage. ``per_node``: rows with ``node``,
+        ``lut_cost`` (adder-graph cost: about one LUT for each bit of each addition), ``reg_bits`` (of all pipeline registers),
+        ``latency_cycles`` (clock edges from input to output, 0 if combinational), ``ii`` (cycles between two samples: 1), ``stages``,
+        ``max_delay`` (from input to output, in additions), ``stage_delay`` (of the longest stage), and ``per_node``: rows with ``node``,
         ``op``, ``source`` (Keras layer path), ``lut_cost`` (they add up to the whole; logic that layers share belongs to the first) and
         ``delay``.
     """

@@ -101,11 +101,6 @@ class QLayer(keras.layers.Layer):
         return shape
 
 
-def bits_of_constant(quantizer: FixedQuantizer, constant):
-    """Effective bits of a weight tensor as inference will see it."""
-    return quantizer.constant_bits(quantizer(tf.convert_to_tensor(constant), training=False))
-
-
 def constant_to_ir(b: GraphBuilder, quantizer: FixedQuantizer, constant, name: str) -> Ref:
     """A quantized weight as a constant of the graph."""
     mantissa, fixed = quantizer.quantized_constant(np.asarray(constant))

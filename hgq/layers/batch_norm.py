@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import keras
 import tensorflow as tf
 
-from hgq.layers.base import bits_of_constant, constant_to_ir, quantize_to_ir
+from hgq.layers.base import constant_to_ir, quantize_to_ir
 from hgq.layers.normalizing import NormalizingLayer
 from hgq.quantizers import Identifier, serialize
 from hgq.resources import ebops
@@ -75,8 +75,8 @@ class QBatchNormalization(NormalizingLayer):
         scale, offset = self.folded()
         return ebops.scale_offset(
             self.input_quantizer.bits(self._shape),
-            bits_of_constant(self.scale_quantizer, scale),
-            bits_of_constant(self.offset_quantizer, offset),
+            self.scale_quantizer.effective_bits(scale),
+            self.offset_quantizer.effective_bits(offset),
             total=tf.reduce_sum,
         )
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from hgq.errors import ConfigError
 from hgq.layers import activations
-from hgq.layers.base import QLayer, bits_of_constant, constant_to_ir, identifier_config, quantize_to_ir
+from hgq.layers.base import QLayer, constant_to_ir, identifier_config, quantize_to_ir
 from hgq.quantizers import Identifier, serialize
 from hgq.resources import ebops
 
@@ -107,8 +107,8 @@ class QDense(QLayer):
     def cost(self):
         return ebops.dense(
             self.input_quantizer.bits(self._shape),
-            bits_of_constant(self.kernel_quantizer, self.kernel),
-            bits_of_constant(self.bias_quantizer, self.bias) if self.bias_quantizer is not None else None,
+            self.kernel_quantizer.effective_bits(self.kernel),
+            self.bias_quantizer.effective_bits(self.bias) if self.bias_quantizer is not None else None,
             total=tf.reduce_sum,
         )
 

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from hgq.layers import activations
-from hgq.layers.base import bits_of_constant, constant_to_ir, identifier_config, quantize_to_ir
+from hgq.layers.base import constant_to_ir, identifier_config, quantize_to_ir
 from hgq.layers.dense import checked_units, matmul
 from hgq.layers.normalizing import NormalizingLayer
 from hgq.quantizers import Identifier, serialize
@@ -106,8 +106,8 @@ class QDenseBatchNorm(NormalizingLayer):
         kernel, bias = self.folded()
         return ebops.dense(
             self.input_quantizer.bits(self._shape),
-            bits_of_constant(self.kernel_quantizer, kernel),
-            bits_of_constant(self.bias_quantizer, bias),
+            self.kernel_quantizer.effective_bits(kernel),
+            self.bias_quantizer.effective_bits(bias),
             total=tf.reduce_sum,
         )
 

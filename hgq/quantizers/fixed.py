@@ -317,21 +317,29 @@ class FixedQuantizer(keras.layers.Layer):
         granularities are not driven n times as hard.
         """
         k, i, f = self._kif()
-        return tf.broadcast_to(self._declared(k, i, f, math.prod(shape) / math.prod(self._widths))[0], shape)
+        width = ops.scale_gradient(i + f, 1.0 / math.sqrt(math.prod(shape) / math.prod(self._widths)))
+        # never negative: a format that lives has i + f >= 0
+        return tf.broadcast_to(tf.where(ops.dead(k, i, f, self.overflow), 0.0, k + width)[0], shape)
 
     def constant_bits(self, q):
         """Effective bits of the quantized constants `q`: exactly ``Fixed.minimal(…).width``, sign included.
 
         The gradient goes straight to the declared bits of each constant that is not zero. Zeros get none: only the task revives them.
         """
-        q = tf.stop_gradient(tf.convert_to_tensor(q))
-        k, i, f = self._kif(q)
-        declared = tf.where(q == 0, 0.0, self._declared(k, i, f, math.prod(q.shape) / math.prod(self._widths)))
-        return ops.significant_bits(q) + declared - tf.stop_gradient(declared)
+        q = tf.convert_to_tensor(q)
+        return self._constant_bits(q, *self._kif(q))
 
-    def _declared(self, k, i, f, sharing: float):
-        width = ops.scale_gradient(i + f, 1.0 / math.sqrt(max(sharing, 1.0)))
-        return tf.where(ops.dead(k, i, f, self.overflow), 0.0, k + width)  # never negative: a format that lives has i + f >= 0
+    def effective_bits(self, constant):
+        """`constant_bits` of what inference makes of this weight tensor."""
+        x = tf.stop_gradient(tf.convert_to_tensor(constant))
+        k, i, f = self._kif(x)
+        q = ops.fixed_quantize(x, k, i, f, rounding=self.frozen_rounding, overflow=self.overflow, wrap=False)
+        return self._constant_bits(q, k, i, f)
+
+    def _constant_bits(self, q, k, i, f):
+        q = tf.stop_gradient(q)
+        declared = ops.scale_gradient(i + f, 1.0 / math.sqrt(math.prod(q.shape) / math.prod(self._widths)))
+        return ops.significant_bits(q) + tf.where(q == 0, 0.0, declared - tf.stop_gradient(declared))
 
     def format(self, constant=None) -> Fixed:
         """The present formats, in the shape of the bitwidths (data: without the batch axis), canonical.

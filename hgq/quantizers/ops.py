@@ -19,86 +19,67 @@ LN2 = math.log(2.0)
 SIGNIFICANT = 24
 """Widest magnitude, in bits, whose every mantissa float32 can hold."""
 
-NO_BITS = -100.0
-"""What `integer_bits` answers for a group of zeros: fewer bits than any format has."""
+NO_BITS = -126.0
+"""What `integer_bits` answers for zero: fewer bits than any format has."""
 
 Tensor = Any  # tf.Tensor is no useful static type: TensorFlow ships no stubs
 
 
 def exp2(n: Tensor) -> Tensor:
-    """Exact ``2**n`` for float32 `n` that holds integers; clipped to the normal numbers, -126 to 127."""
-    n = tf.cast(tf.clip_by_value(n, -126.0, 127.0), tf.int32)
-    return tf.bitcast(tf.bitwise.left_shift(n + 127, 23), tf.float32)
+    """Exact ``2**n`` for float32 `n` that holds integers from -126 to 127."""
+    return tf.bitcast(tf.cast((n + 127.0) * float(1 << 23), tf.int32), tf.float32)
 
 
-def floor_log2(a: Tensor) -> Tensor:
-    """``floor(log2(a))`` of positive normal numbers, from their exponent bits."""
-    return tf.cast(tf.bitwise.right_shift(tf.bitcast(a, tf.int32), 23) - 127, tf.float32)
+def integer_bits(q: Tensor) -> Tensor:
+    """Fewest integer bits ``i`` such that ``-2**i <= q < 2**i``; `NO_BITS` for 0.
 
-
-def ceil_log2(a: Tensor) -> Tensor:
-    """``ceil(log2(a))`` of positive normal numbers."""
-    rest = tf.bitwise.bitwise_and(tf.bitcast(a, tf.int32), (1 << 23) - 1)
-    return floor_log2(a) + tf.cast(rest != 0, tf.float32)
-
-
-def integer_bits(low: Tensor, high: Tensor) -> Tensor:
-    """Fewest integer bits ``i`` such that ``-2**i <= low`` and ``high < 2**i``; `NO_BITS` where both are zero.
-
-    Both signs are exact: -4 needs two bits, +4 three.
+    Both signs are exact: -4 needs two bits, +4 three. That is one exponent, of the magnitude, or of the next smaller number if negative.
     """
-    down = tf.where(low < 0, ceil_log2(tf.where(low < 0, -low, 1.0)), NO_BITS)
-    up = tf.where(high > 0, floor_log2(tf.where(high > 0, high, 1.0)) + 1.0, NO_BITS)
-    return tf.maximum(down, up)
+    pattern = tf.bitcast(tf.abs(q), tf.int32) - tf.cast(q < 0, tf.int32)
+    return tf.cast(tf.bitwise.right_shift(pattern, 23) - 126, tf.float32)
 
 
 def significant_bits(q: Tensor) -> Tensor:
     """Bits from the leading to the trailing significant bit of every constant, sign included: ``Fixed.minimal(m, f).width``, exactly.
 
-    A float32 holds its number as an odd-and-even 24-bit significand; without its trailing zeros that is the odd part. A negative number
-    costs one bit more, except a power of two: -1, -2, -4 … are the sign bit alone.
+    A float32 holds its number as a 24-bit significand; without its trailing zeros that is the odd part. A negative number costs one bit
+    more, except a power of two: -1, -2, -4 … are the sign bit alone.
     """
-    bits = tf.bitcast(q, tf.int32)
-    significand = tf.bitwise.bitwise_or(tf.bitwise.bitwise_and(bits, (1 << 23) - 1), 1 << 23)
-    lowest = tf.bitwise.bitwise_and(significand, -significand)
-    width = float(SIGNIFICANT) - floor_log2(tf.cast(lowest, tf.float32))
+    significand = tf.bitwise.bitwise_or(tf.bitwise.bitwise_and(tf.bitcast(q, tf.int32), (1 << 23) - 1), 1 << 23)
+    lowest = tf.cast(tf.bitwise.bitwise_and(significand, -significand), tf.float32)
+    width = float(SIGNIFICANT + 1) - integer_bits(lowest)
     width = width + tf.cast((q < 0) & (width > 1.0), tf.float32)
     return tf.where(q == 0, 0.0, width)
 
 
-@tf.custom_gradient
-def ste_round(x: Tensor):
-    """Round half to even; the gradient passes straight through."""
-    return tf.round(x), lambda upstream: upstream
+def ste_round(x: Tensor) -> Tensor:
+    """Round half to even; the gradient passes straight through. The difference, and so the sum, is exact."""
+    return x + tf.stop_gradient(tf.round(x) - x)
 
 
 def scale_gradient(x: Tensor, factor: float) -> Tensor:
     """`x` itself, but its gradient times `factor`."""
     if factor == 1.0:
         return x
-
-    @tf.custom_gradient
-    def scaled(x):
-        return tf.identity(x), lambda upstream: upstream * factor
-
-    return scaled(x)
+    still = tf.stop_gradient(x)
+    return still + (x - still) * factor
 
 
-def round_to_integer(u: Tensor, rounding: str, seed: Tensor | None = None) -> Tensor:
-    """Round by one of `hgq.numerics.ROUNDINGS`; ``S_RND`` without a seed rounds as ``RND``.
+def round_to_integer(x: Tensor, scale: Tensor, rounding: str, seed: Tensor | None = None) -> Tensor:
+    """``x * scale``, a power of two, rounded by one of `hgq.numerics.ROUNDINGS`; ``S_RND`` without a seed rounds as ``RND``.
 
-    ``floor(u + 0.5)`` would be wrong just below one half and, for want of bits, from 2**23 on: hence the comparison.
+    For RND ``floor(u + 0.5)`` would be wrong just below one half and, for want of bits, from 2**23 on. ``ceil(floor(2 u) / 2)`` is exact.
     """
     if rounding == "RND_CONV":
-        return tf.round(u)
-    whole = tf.floor(u)
+        return tf.round(x * scale)
     if rounding == "TRN":
-        return whole
-    rest = u - whole
+        return tf.floor(x * scale)
     if rounding == "S_RND" and seed is not None:
-        dice = tf.random.stateless_uniform(tf.shape(u), tf.cast(seed, tf.int32), alg="philox")
-        return whole + tf.cast(rest > dice, tf.float32)
-    return whole + tf.cast(rest >= 0.5, tf.float32)
+        u = x * scale
+        whole = tf.floor(u)
+        dice = tf.random.stateless_uniform(tf.shape(u), seed, alg="philox")
+        return whole + tf.cast(u - whole > dice, tf.float32)
+    return tf.math.ceil(tf.floor(x * (scale + scale)) * 0.5)
 
 
 def _wrap(u: Tensor, k: Tensor, n: Tensor, mirror: bool) -> Tensor:
@@ -160,18 +141,18 @@ def fixed_quantize(
 
     @tf.custom_gradient
     def op(x, i, f):
-        step, top = exp2(-f), exp2(tf.maximum(i, -f))
-        nothing = dead(k, i, f, overflow)
+        scale, top = exp2(f), exp2(tf.maximum(i, -f))
+        step = exp2(-f)  # not 1 / scale: compiled graphs turn that into an approximate reciprocal, wrong in the last bit
         if saturates:
-            high = tf.where(nothing, 0.0, top - step)
-            low = tf.where(nothing, 0.0, -k * (high if overflow == "SAT_SYM" else top))
+            high = top - step  # zero where nothing fits
+            low = -k * (high if overflow == "SAT_SYM" else tf.where(i + f < 0, 0.0, top))
             y = tf.clip_by_value(x, low, high)
         else:
             y = x
-        u = round_to_integer(y * exp2(f), rounding, seed)
+        u = round_to_integer(y, scale, rounding, seed)
         q = y_grid = u * step
         if not saturates and wrap:
-            q = tf.where(nothing, 0.0, _wrap(u, k, i + f, mirror=overflow == "WRAP_SM") * step)
+            q = tf.where(dead(k, i, f, overflow), 0.0, _wrap(u, k, i + f, mirror=overflow == "WRAP_SM") * step)
 
         def gradient(upstream):
             d_f = total(upstream * (y - y_grid))  # clipped ends lie on the grid: no term from them

@@ -24,23 +24,27 @@ def needed(x: Tensor, width: Tensor, *, fixed_fraction: bool, rounding: str, sha
         shared: Axes of `x` over which bits are shared.
 
     Returns:
-        k and i, of the shape of `width`; i is `ops.NO_BITS` or very low for a group of zeros.
+        k and i, of the shape of `width`; i is very low for a group of zeros.
     """
     x, width = tf.stop_gradient(x), tf.stop_gradient(width)
-    low = tf.reduce_min(x, shared, keepdims=True) if shared else x
-    high = tf.reduce_max(x, shared, keepdims=True) if shared else x
+    ends = [tf.reduce_min(x, shared, keepdims=True), tf.reduce_max(x, shared, keepdims=True)] if shared else [x]
 
     def rounded(f):
-        scale, step = ops.exp2(f), ops.exp2(-f)
+        scale = ops.exp2(f)
         if rounding == "S_RND":
-            return tf.floor(low * scale) * step, tf.math.ceil(high * scale) * step
-        return ops.round_to_integer(low * scale, rounding) * step, ops.round_to_integer(high * scale, rounding) * step
+            ways = [tf.floor(ends[0] * scale), tf.math.ceil(ends[-1] * scale)]
+        else:
+            ways = [ops.round_to_integer(end, scale, rounding) for end in ends]
+        return [way / scale for way in ways]
+
+    def bits(values):
+        return tf.maximum(ops.integer_bits(values[0]), ops.integer_bits(values[-1])) if len(values) > 1 else ops.integer_bits(values[0])
 
     if fixed_fraction:
-        low, high = rounded(width)
-        i = ops.integer_bits(low, high)
+        values = rounded(width)
+        i = bits(values)
     else:  # f depends on i: rounding can carry into one more integer bit, after which it cannot carry again
-        i = tf.clip_by_value(ops.integer_bits(low, high), -HIGHEST, HIGHEST)
-        i = tf.maximum(i, ops.integer_bits(*rounded(width - i)))
-        low, _ = rounded(width - i)
-    return tf.cast(low < 0, tf.float32), i
+        i = tf.maximum(bits(ends), -HIGHEST)
+        i = tf.maximum(i, bits(rounded(width - i)))
+        values = rounded(width - i)
+    return tf.cast(values[0] < 0, tf.float32), i

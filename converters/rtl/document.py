@@ -93,7 +93,10 @@ def _simulate(settings: Settings, sources: list[str]) -> str:
     if settings.flavor == "verilog":
         return "make -C sim check    # Verilator and g++"
     files = " ".join(f"../{path}" for path in sources)
-    return f"cd sim\nghdl -a --std=08 {files} testbench.vhd\nghdl --elab-run --std=08 testbench --ieee-asserts=disable\ncmp results.hex expected.hex"
+    return (
+        f"cd sim\nghdl -a --std=08 {files} testbench.vhd\n"
+        "ghdl --elab-run --std=08 testbench --ieee-asserts=disable\ncmp results.hex expected.hex"
+    )
 
 
 def _synthesise(pipeline: Pipeline, settings: Settings) -> str:

@@ -143,8 +143,8 @@ class TrainSection(Section):
         beta: Weight of one EBOP in the loss: a number, or knots of a piecewise schedule. None where a budget steers it.
     """
 
-    epochs: Positive = 150
-    batch_size: Positive = 2048
+    epochs: Positive = 120
+    batch_size: Positive = 1024
     optimizer: str = "adam"
     learning_rate: Annotated[float, Field(gt=0)] = 5e-3
     bit_rate: Annotated[float, Field(gt=0)] = 3.0
@@ -178,7 +178,7 @@ class BudgetSection(Section):
 
     ebops: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
     tolerance: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
-    beta: Annotated[float, Field(gt=0)] = 1e-7
+    beta: Annotated[float, Field(gt=0)] = 1e-6
     warmup: Share = 0.1
     ramp: Share = 0.4
 
@@ -215,8 +215,9 @@ class VerifySection(Section):
     samples: Annotated[int, Field(ge=0)] = 10_000
 
 
-START = Rule(match="", weight="weight(b0=4, adapt_to_magnitude=True)", activation="data(i0=2, f0=3)")
-"""Four bits for each weight and six for each activation to begin with: the fewer bits there are to lose, the sooner a run is at its budget."""
+START = Rule(match="", weight="weight(b0=4, adapt_to_magnitude=True, i_bounds=(-4, 8))", activation="data(i0=2, f0=3)")
+"""Four bits for each weight and six for each activation to begin with: the fewer bits there are to lose, the sooner a run is at its budget. The bound
+keeps weights near zero from asking for a grid so fine that sums outgrow the 24 bits in which float32, and so Keras, is exact."""
 
 
 class Recipe(Section):

@@ -125,8 +125,9 @@ def _path_of(source: str | Path) -> Path:
 
 def _read(path: Path, keys: Mapping[str, str]) -> dict[str, NDArray[Any]]:
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not hasattr(file, "files"):
+        with path.open("rb") as raw:  # opened here, since NumPy forgets to close a file that it refuses
+            file = np.load(raw, allow_pickle=False)
+            if isinstance(file, np.ndarray):
                 raise DataError("This is a single array, not an .npz file.", where=str(path), fix="Save with numpy.savez(x_train=…, y_train=…, …).")
             missing = [key for key in keys.values() if key not in file.files]
             if missing:

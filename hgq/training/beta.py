@@ -37,6 +37,8 @@ class BetaSchedule(keras.callbacks.Callback):
         super().__init__()
         listed = [(0.0, float(knots), "constant")] if isinstance(knots, int | float) else [(*knot, "constant")[:3] for knot in knots]
         self.knots = [(float(epoch), float(beta), str(shape)) for epoch, beta, shape in listed]
+        if not self.knots:
+            raise ConfigError("A beta schedule has no knots.", expected="a number, or at least one (epoch, beta, shape)")
         for (epoch, beta, shape), following in zip(self.knots, [*self.knots[1:], None], strict=True):
             if not math.isfinite(beta) or beta < 0 or not math.isfinite(epoch):
                 raise ConfigError("A knot of a beta schedule is no number.", expected="epoch and beta finite, beta >= 0", received=f"({epoch}, {beta})")
@@ -44,8 +46,6 @@ class BetaSchedule(keras.callbacks.Callback):
                 raise ConfigError("Unknown shape in a beta schedule.", expected=", ".join(SHAPES), received=repr(shape))
             if following is not None and following[0] <= epoch:
                 raise ConfigError("The epochs of a beta schedule do not increase.", expected=f"more than {epoch:g}", received=f"{following[0]:g}")
-        if not self.knots:
-            raise ConfigError("A beta schedule has no knots.", expected="a number, or at least one (epoch, beta, shape)")
 
     def __call__(self, epoch: float) -> float:
         """Beta at this epoch, counted from 0."""

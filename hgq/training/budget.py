@@ -5,8 +5,9 @@ cliff: a layer whose bits are all gone passes no gradient, so that no beta, not 
 
 * The *set-point* does not jump to the target: after a warm-up at the initial beta it runs down to it, log-linearly, over the ramp.
 * With the error ``e = log(ebops / setpoint)``, clipped to ±`CLIP` (so EBOPs of zero are an ordinary number),
-  ``log(beta) += clip(proportional * (e - e_previous) + integral * e, ±max_step)``, and then log(beta) is clipped to `beta_range`.
-  This is a PI controller in its velocity form. Its only memory is beta itself, which is bounded: there is nothing that could wind up.
+  ``log(beta) += clip(proportional * (e - e_previous) + integral * speed * e, ±max_step)``, and then log(beta) is clipped to `beta_range`.
+  This is a PI controller in its velocity form: its only memory is beta itself, which is bounded. `speed` is the learning rate over the highest
+  so far (but at least `SLOWEST`). Bits move in proportion to the learning rate; were beta to move faster than they can follow, it would wind up.
 * *Rescue.* While EBOPs are at or above the set-point, the state of the model is kept. When EBOPs have been below `collapsed` times the set-point
   for `patience` epochs without rising, that state is put back, and beta to a quarter of what it was then (an eighth the next time, …).
 
@@ -32,6 +33,10 @@ CLIP = 2.0
 """Largest error that the controller sees, as a factor: e**2."""
 
 
+SLOWEST = 0.2
+"""Least speed that the controller assumes of the bits."""
+
+
 @dataclass
 class Controller:
     """The control law without a model, so that it can be tested on simulated ones.
@@ -43,7 +48,7 @@ class Controller:
         collapsed, patience: When to rescue; see the module.
     """
 
-    beta: float = 1e-7
+    beta: float = 1e-6
     proportional: float = 1.0
     integral: float = 0.25
     max_step: float = 0.7
@@ -56,10 +61,10 @@ class Controller:
     _kept_beta: float | None = None
     _rescues: int = 0
 
-    def update(self, ebops: float, setpoint: float) -> bool:
+    def update(self, ebops: float, setpoint: float, speed: float = 1.0) -> bool:
         """Set `beta` for the next epoch; returns whether the model must be put back to the state that was last `worth_keeping`."""
         error = max(-CLIP, min(CLIP, math.log(max(ebops, 1e-3) / setpoint)))
-        step = self.integral * error + self.proportional * (error - (error if self._error is None else self._error))
+        step = self.integral * max(speed, SLOWEST) * error + self.proportional * (error - (error if self._error is None else self._error))
         self._error = error
         self._to(self.beta * math.exp(max(-self.max_step, min(self.max_step, step))))
         return self._collapse(ebops, setpoint)
@@ -141,7 +146,7 @@ class Budget(keras.callbacks.Callback):
         epochs: int,
         *,
         tolerance: float = 0.05,
-        beta: float = 1e-7,
+        beta: float = 1e-6,
         warmup: float = 0.1,
         ramp: float = 0.4,
         exact: Callable[[keras.Model], float] | None = None,
@@ -166,6 +171,7 @@ class Budget(keras.callbacks.Callback):
         """EBOPs that count over EBOPs that training sees, at the last measurement."""
         self._from: float | None = None  # where the set-point of this stage started
         self._kept: list[Any] | None = None
+        self._fastest = 0.0
 
     @property
     def stages(self) -> list[Stage]:
@@ -213,7 +219,7 @@ class Budget(keras.callbacks.Callback):
         if target is not None:
             if self.controller.worth_keeping(ebops, target):
                 self._kept = self._snapshot()
-            if self.controller.update(ebops, target) and self._kept is not None:
+            if self.controller.update(ebops, target, self._speed()) and self._kept is not None:
                 log.warning("EBOPs collapsed to %.0f: back to the last state above %.0f, with beta %.2g.", ebops, target, self.controller.beta)
                 self._put_back(self._kept)
             self._assign()
@@ -228,6 +234,11 @@ class Budget(keras.callbacks.Callback):
         if tracked > 0 and ebops > 0:
             self.ratio = max(0.1, min(10.0, ebops / tracked))
         return ebops
+
+    def _speed(self) -> float:
+        rate = float(self.model.optimizer.learning_rate) if getattr(self.model, "optimizer", None) is not None else 1.0
+        self._fastest = max(self._fastest, rate)
+        return rate / self._fastest if self._fastest > 0 else 1.0
 
     def _assign(self) -> None:
         from hgq.layers import set_beta
@@ -251,6 +262,7 @@ class Budget(keras.callbacks.Callback):
             "controller": self.controller.state(),
             "ratio": self.ratio,
             "from": self._from,
+            "fastest": self._fastest,
             "lengths": self._lengths,
             "kept": self._kept is not None,
         }, self._kept or []
@@ -259,4 +271,5 @@ class Budget(keras.callbacks.Callback):
         """The inverse of `state`."""
         self.controller.restore(state["controller"])
         self.ratio, self._from, self._lengths = state["ratio"], state["from"], list(state["lengths"])
+        self._fastest = state["fastest"]
         self._kept = list(arrays) if state["kept"] else None

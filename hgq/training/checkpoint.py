@@ -63,10 +63,11 @@ def load(path: Path, model: keras.Model, parts: Mapping[str, Resumable]) -> dict
         FileFormatError: damaged, or of another model.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as raw:  # opened here, since NumPy forgets to close a file that it refuses
+            file = np.load(raw, allow_pickle=False)
             arrays = {name: file[name] for name in file.files}
         notes = json.loads(arrays.pop("notes").tobytes())
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
         raise _damaged(path, str(error)) from None
     targets = variables(model)
     values = _listed(arrays, "model/")

@@ -23,7 +23,8 @@ class _BitRate:
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """One variable's update, as Keras calls it."""
-        factor = self.bit_rate if variable.name in BITS else 1.0
+        name = variable.name.split(":")[0].split("/")[-1]  # Keras hands over TensorFlow's variable, which is called "b:0"
+        factor = self.bit_rate if name in BITS else 1.0
         super().update_step(gradient, variable, learning_rate * factor)  # type: ignore[misc]
 
     def get_config(self) -> dict[str, Any]:

@@ -24,7 +24,8 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,9 @@ from hgq.training.select import Select
 log = logging.getLogger("hgq.training")
 
 OVERTIME = 0.25
-"""A stage whose last epoch has no model in its band goes on, at the last learning rate, for up to this share of its epochs."""
+"""A stage that has no model in its band at its end goes on for up to this share of its epochs …"""
+OVERTIME_RATE = 0.3
+"""… at this share of its first learning rate: the last one would be too low to change bits."""
 SAVE_SECONDS = 2.0
 """Checkpoints are at least this far apart, so that small networks do not spend their time on them."""
 
@@ -211,6 +214,17 @@ def _check_directory(directory: Path, recipe: Recipe, resume: bool) -> RunResult
     return RunResult(directory, points, content["main"], content["metric"], content["epochs"], content["seconds"])
 
 
+@contextmanager
+def _quiet() -> Iterator[None]:
+    freezing = logging.getLogger("hgq.freeze")
+    before = freezing.disabled
+    freezing.disabled = True
+    try:
+        yield
+    finally:
+        freezing.disabled = before
+
+
 class _Run:
     """A run in progress."""
 
@@ -246,12 +260,16 @@ class _Run:
             knots = beta if isinstance(beta, float) else [(knot.epoch, knot.beta, knot.shape) for knot in beta]
             self.control = BetaSchedule(knots)
         total = section.epochs * (len(recipe.budget.ebops) if recipe.budget else 1)
-        self.pareto = ParetoFront(directory / "pareto", self.monitor, start_epoch=min(20, section.epochs // 5), spacing=0.03)
+        self.pareto = ParetoFront(directory / "pareto", self.monitor, start_epoch=min(20, section.epochs // 5), spacing=0.1)
         self.bits = BitHistogram(directory / "bits.csv", every=max(1, total // 50))
         self.bar = Progress(total, self.monitor, progress)
         own = [self.control, *([self.select] if self.select else []), self.pareto, self.bits, self.bar]
         self.total = total
-        self.callbacks = keras.callbacks.CallbackList([*own, *callbacks], model=self.model, epochs=total)
+        # Called one by one with the same logs, since `keras.callbacks.CallbackList` would keep what they add to the logs to itself.
+        self.callbacks = [*own, *callbacks]
+        for callback in self.callbacks:
+            callback.set_model(self.model)
+            callback.set_params({"epochs": total})
 
     # ---- the loop -------------------------------------------------------------------------------------------------------------------------
 
@@ -259,7 +277,8 @@ class _Run:
         """Epochs until the end; an interrupt leaves a checkpoint of the last epoch."""
         saved, unsaved = -math.inf, False
         try:
-            self.callbacks.on_train_begin()
+            for callback in self.callbacks:
+                callback.on_train_begin()
             while not self._finished():
                 self._one_epoch()
                 unsaved = True
@@ -268,19 +287,22 @@ class _Run:
                     saved, unsaved = time.monotonic(), False
             if unsaved:
                 self._save()
-            self.callbacks.on_train_end()
+            for callback in self.callbacks:
+                callback.on_train_end()
         finally:
             self.bar.close()
 
     def _one_epoch(self) -> None:
         start, epoch = time.perf_counter(), self.epoch
-        self.callbacks.on_epoch_begin(epoch)
         rate = self.learning_rate(epoch)
         self.model.optimizer.learning_rate.assign(rate)
+        for callback in self.callbacks:
+            callback.on_epoch_begin(epoch)
         logs = {**self.loop.run_epoch(epoch), **self.validate(), "ebops": self.loop.ebops()}
         if not math.isfinite(logs["loss"]):
             log.warning("Epoch %d: the loss is %s.", epoch, logs["loss"])
-        self.callbacks.on_epoch_end(epoch, logs)
+        for callback in self.callbacks:
+            callback.on_epoch_end(epoch, logs)
         seconds = time.perf_counter() - start
         self.seconds += seconds
         self.history.append({"epoch": epoch, **logs, "learning_rate": rate, "seconds": round(seconds, 4)})
@@ -304,7 +326,9 @@ class _Run:
         if section.schedule == "constant":
             return section.learning_rate
         start = self.budget.stage(epoch).start if self.budget else 0
-        share = min(1.0, (epoch - start) / section.epochs)
+        share = (epoch - start) / section.epochs
+        if share >= 1:
+            return section.learning_rate * max(OVERTIME_RATE, section.final_rate)
         return section.learning_rate * (section.final_rate + (1 - section.final_rate) * 0.5 * (1 + math.cos(math.pi * share)))
 
     def validate(self) -> dict[str, float]:
@@ -318,7 +342,8 @@ class _Run:
     def frozen_ebops(self, model: keras.Model) -> float:
         """EBOPs of the firmware, were training over now. Calibrates the model."""
         self.calibrate()
-        return float(ebops_of(freeze(model)))
+        with _quiet():  # what freeze has to say counts at the end
+            return float(ebops_of(freeze(model)))
 
     # ---- the run directory ----------------------------------------------------------------------------------------------------------------
 
@@ -353,10 +378,10 @@ class _Run:
         targets: list[float | None] = list(self.recipe.budget.ebops) if self.recipe.budget else [None]
         points = []
         for number, target in enumerate(targets):
-            chosen = self.select.chosen.get(number) if self.select else None
-            values = self.select.weights(number) if self.select and chosen else last
-            for variable, value in zip(self.model.variables, values, strict=True):
-                variable.assign(value)
+            chosen = self.select.put_back(number) if self.select else None
+            if chosen is None:
+                for variable, value in zip(self.model.variables, last, strict=True):
+                    variable.assign(value)
             folder = f"budgets/{target:.0f}/" if len(targets) > 1 else ""
             points.append(self._deliver_one(target, chosen.epoch if chosen else self.epoch - 1, folder))
         main = len(points) // 2

@@ -58,9 +58,13 @@ class Select(keras.callbacks.Callback):
         """Whether the stage of this epoch has its model."""
         return self._number(epoch) in self.chosen
 
-    def weights(self, number: int) -> list[Any]:
-        """Values of ``model.variables`` of the model chosen for this stage."""
-        return self._weights[number]
+    def put_back(self, number: int = 0) -> Chosen | None:
+        """Give the model the state that was chosen for this stage, ranges included; None, and no change, if there is none."""
+        if number not in self.chosen:
+            return None
+        for variable, value in zip(self.model.variables, self._weights[number], strict=True):
+            variable.assign(value)
+        return self.chosen[number]
 
     def _number(self, epoch: int) -> int:
         ends = [stage.end for stage in self.budget.stages]

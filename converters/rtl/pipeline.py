@@ -14,8 +14,9 @@ import numpy as np
 from hgq.errors import LoweringError
 
 from .layout import Layout, inputs_of, layout_of, outputs_of
+from .lower import ALKAID_ERRORS
 from .settings import Settings
-from .trace import ALKAID_ERRORS, Traced
+from .trace import Traced
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,18 +15,16 @@ from numpy.typing import NDArray
 
 from hgq.errors import LoweringError
 from hgq.ir import interpret
-from hgq.ir.graph import Graph, Node
-from hgq.ir.ops import OPS
+from hgq.ir.graph import Graph
 from hgq.passes import optimize, probe
+
+from .lower import ALKAID_ERRORS, flat, lower, refused
 
 logger = logging.getLogger("hgq.rtl")
 
 HARDWARE = (1, -1, -1)
 """alkaid's ``HWConfig(adder_size, carry_size, cutoff)``: cost counted bit by bit, additions of any width cost one unit of delay and a
 little for the carry. `hgq.estimate` is calibrated on it."""
-
-ADD_BITS = 31
-"""alkaid stores an added constant in a signed 32-bit integer."""
 
 CACHED = 8
 """Traced graphs kept in memory: estimate, export and verify of one model trace it once."""
@@ -79,13 +77,13 @@ def _trace(graph: Graph) -> Traced:
         k, i, f = (part[None] for part in port.format.astuple())
         values[port.name] = FVArray.from_kif(k, i, f, hardware)
     for node in lowered.nodes:
-        values[node.name] = _lowered(node, values, lowered)
-    inputs = [variable for port in lowered.inputs for variable in _flat(values[port.name])]
-    outputs = [variable for name in lowered.outputs for variable in _flat(values[name])]
+        values[node.name] = lower(node, values, lowered)
+    inputs = [variable for port in lowered.inputs for variable in flat(values[port.name])]
+    outputs = [variable for name in lowered.outputs for variable in flat(values[name])]
     try:
         comb = _optimised(trace(inputs, outputs, optimize=False))
     except ALKAID_ERRORS as error:
-        raise _refused("the whole model", error) from error
+        raise refused("the whole model", error) from error
     done = Traced(graph, lowered, inputs, values, comb)
     _check(done)
     return done
@@ -107,67 +105,6 @@ def _optimised(comb: Any) -> Any:
     for step in (null_quant_elimin, dead_code_elimin, add_surrogate, canonical_sort, topo_bandwidth_sort):
         comb = step(comb)
     return comb
-
-
-ALKAID_ERRORS = (ArithmeticError, AssertionError, LookupError, NotImplementedError, RuntimeError, StopIteration, TypeError, ValueError)
-"""What alkaid raises on input that it did not foresee; it has no exception class of its own."""
-
-
-def _flat(array: Any) -> list[Any]:
-    return list(np.asarray(array).ravel())
-
-
-def _lowered(node: Node, values: dict[str, Any], graph: Graph) -> Any:
-    operands = [values[name] if name in values else graph.consts[name].value for name in node.inputs]
-    where = f"node {node.name} ({node.op}), layer {node.source or '?'}"
-    try:
-        if node.op == "matmul":
-            return _matmul(operands[0], operands[1])
-        if node.op == "add" and isinstance(operands[1], np.ndarray) and node.inputs[1] in graph.consts:
-            _check_added(graph.consts[node.inputs[1]].format.width, where)
-        return OPS[node.op].function(*operands, **node.attrs)
-    except LoweringError:
-        raise
-    except ALKAID_ERRORS as error:
-        raise _refused(where, error) from error
-
-
-def _refused(where: str, error: Exception) -> LoweringError:
-    return LoweringError(
-        "alkaid cannot lower this to an adder graph.",
-        where=where,
-        received=f"{type(error).__name__}: {error}",
-        fix="Please report it with the .hgq file; another backend may take the model: `hgq export --backend hls4ml`.",
-    )
-
-
-def _check_added(width: NDArray[np.int64], where: str) -> None:
-    if width.max(initial=0) > ADD_BITS:
-        raise LoweringError(
-            "A constant is too wide to be added in the adder graph.",
-            where=where,
-            expected=f"at most {ADD_BITS} significant bits",
-            received=f"{int(width.max())} bits",
-            fix="Bound the bias's bits (constraint on i and f), or start training with fewer fractional bits for it.",
-        )
-
-
-def _matmul(x: Any, w: NDArray[np.float64]) -> Any:
-    """``x @ w``. alkaid solves products in float32 and trips over products that are all constant; both are dealt with here."""
-    from alkaid.trace import FVArray
-
-    low, high = (np.array([getattr(v, end) for v in _flat(x)], np.float64).reshape(x.shape) for end in ("low", "high"))
-    constant = (low == high).all(axis=tuple(range(x.ndim - 1)))
-    if (w[~constant] == 0).all():
-        total = np.where(constant, low, 0.0) @ w
-        return FVArray.from_lhs(total, total, np.ones_like(total), x.hwconf)
-    result, rest = None, w
-    while rest.any():  # each round takes 24 bits off every weight
-        part = rest.astype(np.float32).astype(np.float64)
-        product = OPS["matmul"].function(x, part) if (part[~constant] != 0).any() else np.where(constant, low, 0.0) @ part
-        result = product if result is None else result + product
-        rest = rest - part
-    return result
 
 
 def predict(done: Traced, x: Any) -> dict[str, NDArray[np.float64]]:

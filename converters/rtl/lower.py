@@ -1,0 +1,144 @@
+"""One node on alkaid's symbolic arrays: the function of `hgq.ir.ops`, and ways around what alkaid 0.8.2 gets wrong.
+
+- A *constant* among the elements (a pruned neuron is its bias) is mostly computed well, but not always: an unsigned wrap keeps one bit too
+  many, and a product of constants only raises. Constants are therefore computed by the golden model.
+- Rounding half to even looks for the dropped bits where the operand has them, after adding one half; when the sum lies on a coarser grid
+  than the operand (all elements odd), it reads others. There it is done with additions and a truncation.
+- Products are solved in float32: weights of more than 24 bits are taken in parts.
+- An added constant is kept in 32 bits: wider ones are refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hgq.errors import LoweringError
+from hgq.ir.graph import Graph, Node
+from hgq.ir.integers import IntArray
+from hgq.ir.ops import OPS
+
+ADD_BITS = 31
+"""alkaid stores an added constant in a signed 32-bit integer."""
+
+ALKAID_ERRORS = (ArithmeticError, AssertionError, LookupError, NotImplementedError, RuntimeError, StopIteration, TypeError, ValueError)
+"""What alkaid raises on input that it did not foresee; it has no exception class of its own."""
+
+ELEMENTWISE = ("quantize", "relu", "add", "multiply")
+
+
+def lower(node: Node, values: Mapping[str, Any], graph: Graph) -> Any:
+    """The symbolic result of one node.
+
+    Args:
+        node: What to compute.
+        values: Symbolic arrays of ports and earlier nodes, by name, with a batch axis of one.
+        graph: Where the node's constants are.
+
+    Raises:
+        LoweringError: alkaid cannot take it; names node and layer.
+    """
+    operands = [values[name] if name in values else graph.consts[name].value for name in node.inputs]
+    where = f"node {node.name} ({node.op}), layer {node.source or '?'}"
+    try:
+        if node.op == "matmul":
+            return _matmul(operands[0], operands[1])
+        if node.op == "add":
+            _check_added(node, graph, where)
+        result = _quantize(operands[0], node) if node.op == "quantize" else OPS[node.op].function(*operands, **node.attrs)
+        return _with_constants(result, node, operands) if node.op in ELEMENTWISE else result
+    except LoweringError:
+        raise
+    except ALKAID_ERRORS as error:
+        raise refused(where, error) from error
+
+
+def flat(array: Any) -> list[Any]:
+    """Alkaid's variables of an array, in C order."""
+    return list(np.asarray(array).ravel())
+
+
+def refused(where: str, error: Exception) -> LoweringError:
+    """For what alkaid raised on its own."""
+    return LoweringError(
+        "alkaid cannot lower this to an adder graph.",
+        where=where,
+        received=f"{type(error).__name__}: {error}",
+        fix="Please report it with the .hgq file; another backend may take the model: `hgq export --backend hls4ml`.",
+    )
+
+
+def _check_added(node: Node, graph: Graph, where: str) -> None:
+    width = max((int(graph.consts[name].format.width.max(initial=0)) for name in node.inputs if name in graph.consts), default=0)
+    if width > ADD_BITS:
+        raise LoweringError(
+            "A constant is too wide to be added in the adder graph.",
+            where=where,
+            expected=f"at most {ADD_BITS} significant bits",
+            received=f"{width} bits",
+            fix="Bound the bias's bits (constraint on i and f), or start training with fewer fractional bits for it.",
+        )
+
+
+def _constants(x: Any) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
+    """Which elements are constant, and their values (0 for the others)."""
+    if not hasattr(x, "hwconf"):
+        return np.ones(np.shape(x), bool), np.asarray(x, np.float64)
+    ends = np.array([(variable.low, variable.high) for variable in flat(x)], np.float64).reshape(*x.shape, 2)
+    constant = ends[..., 0] == ends[..., 1]
+    return constant, np.where(constant, ends[..., 0], 0.0)
+
+
+def _with_constants(result: Any, node: Node, operands: list[Any]) -> Any:
+    """`result` with golden values wherever all operands are constant."""
+    from alkaid.trace import FVariable
+
+    pairs = [_constants(operand) for operand in operands]
+    constant = np.broadcast_to(np.logical_and.reduce(np.broadcast_arrays(*(mask for mask, _ in pairs))), result.shape)
+    if not constant.any():
+        return result
+    golden = OPS[node.op].function(*(IntArray.of_reals(value) for _, value in pairs), **node.attrs).reals()
+    for index in zip(*np.nonzero(constant), strict=True):
+        result[index] = FVariable.from_const(golden[index], result.hwconf)
+    return result
+
+
+def _quantize(x: Any, node: Node) -> Any:
+    result = OPS["quantize"].function(x, **node.attrs)
+    if node.attrs["rounding"] != "RND_CONV":
+        return result
+    f = np.broadcast_to(node.attrs["format"].f, x.shape)
+    alive = np.broadcast_to(node.attrs["format"].width > 0, x.shape)
+    rounded, wrong = x.copy(), np.zeros(x.shape, bool)
+    for index in zip(*np.nonzero(alive), strict=True):
+        variable, to_f = x[index], int(f[index])
+        if variable.low == variable.high or variable.kif[2] <= to_f or (variable + 2.0 ** (-to_f - 1)).step == variable.step:
+            continue
+        # floor(x + 1/2 - lsb of x + lsb of x if floor(x) is odd): at a tie, only an odd number goes up.
+        lsb = 2.0 ** -variable.kif[2]
+        odd = variable.quantize(0, 1 - to_f, to_f, "WRAP", "TRN") * (lsb * 2.0**to_f)
+        rounded[index] = (variable + odd) + (2.0 ** (-to_f - 1) - lsb)
+        wrong[index] = True
+    if wrong.any():
+        result[wrong] = OPS["quantize"].function(rounded, **{**node.attrs, "rounding": "TRN"})[wrong]
+    return result
+
+
+def _matmul(x: Any, w: NDArray[np.float64]) -> Any:
+    from alkaid.trace import FVArray
+
+    mask, value = _constants(x)
+    constant = mask.all(axis=tuple(range(x.ndim - 1)))
+    offset = np.where(constant, value, 0.0) @ w
+    if (w[~constant] == 0).all():
+        return FVArray.from_lhs(offset, offset, np.ones_like(offset), x.hwconf)
+    result, rest = None, np.where(constant[:, None], 0.0, w)
+    while rest.any():  # each round takes 24 bits off every weight
+        part = rest.astype(np.float32).astype(np.float64)
+        product = OPS["matmul"].function(x, part)
+        result = product if result is None else result + product
+        rest = rest - part
+    return result + offset if offset.any() else result

@@ -24,7 +24,6 @@ EXTRAS = {
     "da4ml": "hls4ml",
     "keras": "train",
     "tensorflow": "train",
-    "matplotlib": "report",
 }
 """Import name of an optional package -> the extra that brings it."""
 

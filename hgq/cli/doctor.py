@@ -17,7 +17,6 @@ EXTRAS = {
     "train": "layers, training, freeze",
     "rtl": "Verilog and VHDL",
     "hls4ml": "HLS C++ for Vitis and others",
-    "report": "plots",
 }
 """Extra -> what it is for."""
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hgq.cli import _output
+from hgq.cli import _keras, _output
 
 
 def command(
@@ -24,7 +24,7 @@ def command(
 
     target = out or model.with_suffix(".hgq")
     refuse_existing(target, force)  # before the half minute that loading Keras and calibrating take
-    _output.progress("Loading Keras …")
+    _keras.load()
     from hgq.freeze import freeze_file
 
     graph = freeze_file(model, calibration)

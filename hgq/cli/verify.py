@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hgq.cli import _output
+from hgq.cli import _keras, _output
 from hgq.cli.export import DEFAULT_CLOCK, DEFAULT_PART, parse_options
 
 
@@ -57,7 +57,7 @@ def command(
         loaded = load_samples(data, key)
     reference = None
     if keras is not None:
-        _output.progress("Loading Keras …")
+        _keras.load()
         from hgq.freeze import load_model
         from hgq.reference import KerasReference
 

@@ -17,12 +17,10 @@ import numpy as np
 
 from hgq.errors import LoweringError
 from hgq.ir.graph import Const, Graph, Node
-from hgq.numerics import Fixed, rescale
+from hgq.numerics import Fixed, bit_length, rescale, trailing_zeros
 
 from .settings import Settings
-
-MAX_WIDTH = 62
-"""Widest tensor type, in bits: what a float64 and the golden model's integers can still compare."""
+from .types import const_type, type_name
 
 
 @dataclass(frozen=True)
@@ -47,6 +45,7 @@ class Layer:
 
 
 PREVIOUS = "<previous>"
+FLOAT32_BITS = 24
 
 
 @dataclass(frozen=True)
@@ -152,11 +151,15 @@ def lower(graph: Graph, settings: Settings) -> Program:
     return Program(graph, program.layers, program.types, program.sources, program.inputs, program.outputs)
 
 
+def _where(node: Node) -> str:
+    return f"node {node.name} ({node.op}), layer {node.source or '?'}"
+
+
 def refused(node: Node, what: str, expected: str | None, received: str | None) -> LoweringError:
     """The error of a node that hls4ml cannot take."""
     return LoweringError(
         what,
-        where=f"node {node.name} ({node.op}), layer {node.source or '?'}",
+        where=_where(node),
         expected=expected,
         received=received,
         fix="Export with --backend rtl, which takes every op and mode, or change this layer.",
@@ -219,34 +222,6 @@ def _identifier(name: str) -> str:
 
 
 # ---------------------------------------------------------------------------------------------------------------- types
-
-
-def type_name(*formats: Fixed) -> str:
-    """The narrowest hls4ml type that holds every element of these formats; one bit wide if all are zero.
-
-    Raises:
-        LoweringError: it would be wider than `MAX_WIDTH`.
-    """
-    parts = [np.stack([part.ravel() for part in fixed.canonical().astuple()]) for fixed in formats]
-    k, i, f = np.concatenate(parts, axis=1)
-    alive = (k + i + f) > 0
-    if not alive.any():
-        return "ufixed<1,0>"
-    k, i, f = (int(part[alive].max()) for part in (k, i, f))
-    width = k + i + f
-    if width > MAX_WIDTH:
-        raise LoweringError(
-            "Two elements of one tensor are too far apart in magnitude for one hls4ml type.",
-            expected=f"at most {MAX_WIDTH} bits",
-            received=f"{width} bits",
-            fix="Bound i and f of this layer, or export with --backend rtl, where each element has a type of its own.",
-        )
-    return f"{'' if k else 'u'}fixed<{width},{k + i}>"
-
-
-def const_type(const: Const | None) -> str:
-    """Type of a weight array; one bit for none."""
-    return "ufixed<1,0>" if const is None else type_name(Fixed.minimal(const.mantissa, const.format.f))
 
 
 def _per_channel(shape: tuple[int, ...], value: tuple[int, ...]) -> bool:
@@ -314,6 +289,7 @@ def _may_overflow(x: Fixed, fixed: Fixed, rounding: str) -> bool:
 def _matmul(context: Context, node: Node) -> Iterator[Layer]:
     x, name = node.inputs
     kernel = context.graph.consts[name]
+    _check_distributed(context, node, kernel)
     shape, (n_in, n_out) = context.shape(x), kernel.mantissa.shape
     result, bias = context.absorb_bias(node, per_channel=True)
     types = {
@@ -336,6 +312,21 @@ def _matmul(context: Context, node: Node) -> Iterator[Layer]:
     yield Layer(None, "Reshape", (x,), {"result": context.type_of(x)}, {"target_shape": [rows, n_in]})
     yield Layer(None, "Dense", (PREVIOUS,), types, attributes)
     yield Layer(result, "Reshape", (PREVIOUS,), {"result": types["result"]}, {"target_shape": [*shape[:-1], n_out]})
+
+
+def _check_distributed(context: Context, node: Node, kernel: Const) -> None:
+    """da4ml 0.5 and 0.6 round kernels to float32 without a word."""
+    if context.settings.strategy != "distributed_arithmetic":
+        return
+    bits = int(bit_length(np.abs(kernel.mantissa) >> trailing_zeros(kernel.mantissa)).max(initial=0))
+    if bits > FLOAT32_BITS:
+        raise LoweringError(
+            "da4ml rounds weights of more than 24 bits, so distributed arithmetic would not be exact.",
+            where=_where(node),
+            expected=f"weights of at most {FLOAT32_BITS} significant bits",
+            received=f"{bits} bits",
+            fix="Take strategy=latency, or fewer bits for this kernel.",
+        )
 
 
 @lowers("add")

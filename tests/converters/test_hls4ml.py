@@ -14,8 +14,9 @@ import pytest
 pytest.importorskip("hls4ml")
 
 from hgq.converters.hls4ml import HLS4ML
-from hgq.converters.hls4ml.lower import RULES, lower, type_name
+from hgq.converters.hls4ml.lower import RULES, lower
 from hgq.converters.hls4ml.settings import Settings
+from hgq.converters.hls4ml.types import type_name
 
 from hgq.backend import Backend, Options
 from hgq.errors import ConfigError, LoweringError, ToolNotFound
@@ -35,7 +36,7 @@ def workdir(tmp_path_factory):
     return tmp_path_factory.mktemp("csim")
 
 
-def assert_exact(graph: Graph, workdir, samples: int = 1500, **extra: str) -> None:
+def assert_exact(graph: Graph, workdir, samples: int = 1500, constant: bool = False, **extra: str) -> None:
     """C simulation ≡ golden model: zero tolerance, on random samples and on both ends of every port."""
     data = {}
     for port in graph.inputs:
@@ -46,7 +47,7 @@ def assert_exact(graph: Graph, workdir, samples: int = 1500, **extra: str) -> No
     assert set(got) == set(want)
     for name in want:
         np.testing.assert_array_equal(got[name], want[name], err_msg=name)
-        assert np.unique(want[name]).size > 1, f"{name} is constant: this tests nothing"
+        assert constant or np.unique(want[name]).size > 1, f"{name} is constant: this tests nothing"
 
 
 def kinds(graph: Graph, **settings) -> list[str]:
@@ -130,6 +131,15 @@ def test_type_names():
     assert type_name(Fixed(0, -2, 2)) == "ufixed<1,0>"
     with pytest.raises(LoweringError, match="too far apart in magnitude.*\n.*62 bits\n.*66 bits"):
         type_name(Fixed(1, [60, 0], [-55, 5]))
+
+
+def test_da4ml_would_round_wide_weights():
+    b = GraphBuilder("m")
+    x = b.input("x", Fixed(1, 3, np.full(2, 1)), "RND", "WRAP")
+    graph = b.graph(b.op("matmul", x, b.constant(np.array([[(1 << 24) + 1], [1]]), Fixed(1, 10, 20), "kernel")))
+    lower(graph, Settings())
+    with pytest.raises(LoweringError, match=r"da4ml rounds.*\n.*node matmul.*\n.*at most 24.*\n.*25 bits\n.*strategy=latency"):
+        lower(graph, Settings("distributed_arithmetic"))
 
 
 def test_names_are_safe_identifiers():
@@ -296,6 +306,42 @@ def test_csim_distributed_arithmetic(seed, workdir):
 def test_csim_zoo_distributed_arithmetic(workdir):
     pytest.importorskip("da4ml")
     assert_exact(zoo(), workdir, strategy="distributed_arithmetic")
+
+
+def constant_outputs(b: GraphBuilder, x):
+    """All-zero kernel, then a bias: nothing depends on the input."""
+    y = b.op("matmul", x, b.constant(np.zeros((3, 2), np.int64), Fixed(1, 3, 2), "kernel"))
+    return b.op("add", y, b.constant(np.array([3, -5]), Fixed(1, 3, 2), "bias")), x
+
+
+def dead_neurons(b: GraphBuilder, x):
+    """A row and a column of zeros, an element without bits, in the middle of a chain."""
+    h = b.op("matmul", x, b.constant(np.array([[1, 0, 3], [0, 0, -2], [0, 0, 0]]), Fixed(1, 3, 2), "kernel"))
+    h = b.op("relu", b.op("add", h, b.constant(np.array([1, 7, -2]), Fixed(1, 3, 2), "bias")))
+    return (dense(b, b.quantize(h, Fixed(0, [2, 0, 1], [1, 0, 2]), "RND", "SAT"), 2),)
+
+
+def wide_numbers(b: GraphBuilder, x):
+    """More than float32's 24 bits, through to the output."""
+    kernel = np.array([[(1 << 23) + 1, 3], [-(1 << 17) + 1, 1], [7, 5]])
+    return (b.op("matmul", x, b.constant(kernel, Fixed(1, 10, 22), "kernel")),)
+
+
+def more_axes(b: GraphBuilder, x):
+    """Products over the last of three axes; the reshape around hls4ml's layer is read, and is an output."""
+    y = b.input("y", Fixed(1, 2, np.full((2, 2, 3), 2)), "RND", "WRAP")
+    h = b.op("relu", dense(b, y, 2))
+    return h, dense(b, h, 2), dense(b, x, 2)
+
+
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["latency", "distributed_arithmetic"])
+@pytest.mark.parametrize("case", [constant_outputs, dead_neurons, wide_numbers, more_axes], ids=lambda case: case.__name__)
+def test_csim_corners(case, strategy, workdir):
+    b = GraphBuilder(case.__name__)
+    graph = b.graph(*case(b, b.input("x", Fixed(1, 3, np.full(3, 2)), "RND", "WRAP")))
+    assert_exact(graph, workdir, 300, constant=case is constant_outputs, strategy=strategy)
 
 
 @needs_compiler

@@ -1,6 +1,6 @@
 """Jet tagging to a budget of EBOPs in plain Python: what `hgq train` does for one budget, spelled out.
 
-    python examples/jets.py [epochs] [ebops] [output directory]
+python examples/jets.py [epochs] [ebops] [output directory]
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def main(epochs: int = 120, ebops: float = 5000, out: str = "runs/jets_py", samp
     model = network(data.x_train.shape[1], data.outputs)
     steps = epochs * (len(data.x_train) // 1024 + 1)
     rate = keras.optimizers.schedules.CosineDecay(5e-3, steps, alpha=0.05)
-    model.compile(BitAdam(rate, bit_rate=3.0), keras.losses.SparseCategoricalCrossentropy(from_logits=True), ["accuracy"], jit_compile=True)
+    model.compile(BitAdam(rate, bit_rate=8.0), keras.losses.SparseCategoricalCrossentropy(from_logits=True), ["accuracy"], jit_compile=True)
 
     # The controller aims at the EBOPs of the firmware: of calibrated ranges, and without the neurons that freezing removes.
     budget = Budget(ebops, epochs, exact=lambda model: ebops_of(freeze(model, data.x_train)))
@@ -48,7 +48,9 @@ def main(epochs: int = 120, ebops: float = 5000, out: str = "runs/jets_py", samp
     front = ParetoFront(Path(out) / "pareto", start_epoch=epochs // 5, spacing=0.1)
     validation = (data.x_val, data.y_val)
     callbacks = [budget, best, front, Progress()]
-    model.fit(data.x_train, data.y_train, 1024, epochs, verbose=0, validation_data=validation, validation_batch_size=4096, callbacks=callbacks)
+    model.fit(
+        data.x_train, data.y_train, 1024, epochs, verbose=0, validation_data=validation, validation_batch_size=4096, callbacks=callbacks
+    )
 
     met = best.put_back() is not None
     calibrate(model, data.x_train)

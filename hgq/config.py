@@ -13,6 +13,7 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -98,7 +99,8 @@ class Rule(Section):
 
     Args:
         match: Regular expression, searched in the layer's name.
-        weight, bias, activation: Quantizers by string (see `hgq.quantizers.get`), for a layer's constants and its *input*; None leaves the layer's default.
+        weight, bias, activation: Quantizers by string (see `hgq.quantizers.get`), for a layer's constants and its *input*; None leaves the
+            layer's default.
         gradients: Gradient quantizer by string; None for full precision.
     """
 
@@ -147,7 +149,7 @@ class TrainSection(Section):
     batch_size: Positive = 1024
     optimizer: str = "adam"
     learning_rate: Annotated[float, Field(gt=0)] = 5e-3
-    bit_rate: Annotated[float, Field(gt=0)] = 3.0
+    bit_rate: Annotated[float, Field(gt=0)] = 8.0
     schedule: Literal["cosine", "constant"] = "cosine"
     final_rate: Annotated[float, Field(gt=0, le=1)] = 0.05
     loss: Literal["crossentropy", "mse"] = "crossentropy"
@@ -160,7 +162,7 @@ class TrainSection(Section):
     def _in_order(cls, value: float | list[Knot] | None) -> float | list[Knot] | None:
         if isinstance(value, list):
             epochs = [knot.epoch for knot in value]
-            if not epochs or any(a >= b for a, b in zip(epochs, epochs[1:], strict=False)):
+            if not epochs or any(a >= b for a, b in pairwise(epochs)):
                 raise ValueError("knots whose epochs increase")
         return value
 
@@ -190,7 +192,7 @@ class BudgetSection(Section):
     @field_validator("ebops")
     @classmethod
     def _falling(cls, value: list[float]) -> list[float]:
-        if any(a <= b for a, b in zip(value, value[1:], strict=False)):
+        if any(a <= b for a, b in pairwise(value)):
             raise ValueError("budgets from large to small, each once")
         return value
 
@@ -216,8 +218,8 @@ class VerifySection(Section):
 
 
 START = Rule(match="", weight="weight(b0=4, adapt_to_magnitude=True, i_bounds=(-4, 8))", activation="data(i0=2, f0=3)")
-"""Four bits for each weight and six for each activation to begin with: the fewer bits there are to lose, the sooner a run is at its budget. The bound
-keeps weights near zero from asking for a grid so fine that sums outgrow the 24 bits in which float32, and so Keras, is exact."""
+"""Four bits for each weight and six for each activation to begin with: the fewer bits there are to lose, the sooner a run is at its budget.
+The bound keeps weights near zero from asking for a grid so fine that sums outgrow the 24 bits in which float32, and so Keras, is exact."""
 
 
 class Recipe(Section):
@@ -298,9 +300,9 @@ class Recipe(Section):
 
 
 def _teach(error: ValidationError, where: str) -> ConfigError:
-    """pydantic's first complaint as one of ours."""
-    # A misspelt key also leaves a required one missing, and a value that fits no member of a union fails once for each: the first rule names
-    # the cause, the second the deepest and so the most telling complaint.
+    """Pydantic's first complaint as one of ours."""
+    # A misspelt key also leaves a required one missing, and a value that fits no member of a union fails once for each: the first rule
+    # names the cause, the second the deepest and so the most telling complaint.
     first = max(error.errors(), key=lambda problem: (problem["type"] == "extra_forbidden", len(problem["loc"])))
     path = [part for part in first["loc"] if not (isinstance(part, str) and re.search(r"[\[(]|^(float|int|constrained-float)$", part))]
     place = ".".join(str(part) for part in path)

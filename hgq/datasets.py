@@ -94,7 +94,10 @@ def load(
     held = round(validation * len(x))
     if len(x) < FEW or not held or not len(x_test):
         raise DataError(
-            "Too few rows.", where=where, expected=f"at least {FEW} to train on, 1 to validate, 1 to test", received=f"{len(x)}, {held}, {len(x_test)}"
+            "Too few rows.",
+            where=where,
+            expected=f"at least {FEW} to train on, 1 to validate, 1 to test",
+            received=f"{len(x)}, {held}, {len(x_test)}",
         )
     order = np.random.default_rng([seed, 0x5EED]).permutation(len(x))
     train, val = np.sort(order[held:]), np.sort(order[:held])
@@ -128,7 +131,9 @@ def _read(path: Path, keys: Mapping[str, str]) -> dict[str, NDArray[Any]]:
         with path.open("rb") as raw:  # opened here, since NumPy forgets to close a file that it refuses
             file = np.load(raw, allow_pickle=False)
             if isinstance(file, np.ndarray):
-                raise DataError("This is a single array, not an .npz file.", where=str(path), fix="Save with numpy.savez(x_train=…, y_train=…, …).")
+                raise DataError(
+                    "This is a single array, not an .npz file.", where=str(path), fix="Save with numpy.savez(x_train=…, y_train=…, …)."
+                )
             missing = [key for key in keys.values() if key not in file.files]
             if missing:
                 close = difflib.get_close_matches(missing[0], file.files, 1)
@@ -194,5 +199,7 @@ def _labels(
     count = int(max(y.max(initial=0), y_test.max(initial=0))) + 1
     names = [str(name) for name in arrays["classes"]] if "classes" in arrays else []
     if names and len(names) < count:
-        raise DataError("Labels name more classes than there are.", where=f"{where}: classes", expected=str(count), received=str(len(names)))
+        raise DataError(
+            "Labels name more classes than there are.", where=f"{where}: classes", expected=str(count), received=str(len(names))
+        )
     return y, y_test, tuple(names or [str(index) for index in range(count)])

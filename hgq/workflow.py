@@ -80,9 +80,7 @@ def finish(
     return Finished(estimates, verdict, report(directory), tuple(notes))
 
 
-def _verify(
-    graph: Any, recipe: Recipe, directory: Path, samples: int, model: Any, workdir: Any, tell: Callable[[str], None]
-) -> Verdict:
+def _verify(graph: Any, recipe: Recipe, directory: Path, samples: int, model: Any, workdir: Any, tell: Callable[[str], None]) -> Verdict:
     from hgq.freeze import load_model
     from hgq.reference import KerasReference
     from hgq.training.run import load_data

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hgq.config import START, Knot, Recipe, Rule
 from hgq.errors import ConfigError
@@ -82,7 +83,12 @@ def test_toml_round_trip(text):
 @given(st.text(max_size=30), st.lists(st.floats(1, 1e9, allow_nan=False), min_size=1, max_size=4, unique=True), st.floats(1e-9, 1.0))
 def test_any_string_and_number_survives_toml(name, budgets, rate):
     recipe = Recipe.from_dict(
-        {"name": name, "rules": [{"match": re.escape(name)}], "budget": {"ebops": sorted(budgets, reverse=True)}, "train": {"learning_rate": rate}}
+        {
+            "name": name,
+            "rules": [{"match": re.escape(name)}],
+            "budget": {"ebops": sorted(budgets, reverse=True)},
+            "train": {"learning_rate": rate},
+        }
     )
     assert Recipe.from_text(recipe.to_toml()) == recipe
 
@@ -108,7 +114,7 @@ def test_any_string_and_number_survives_toml(name, budgets, rate):
         ("[budget]\nebops = 5\nwarmup = 0.5\nramp = 0.5", r"at most 0\.9"),
         ('[[rules]]\nmatch = "("', r"rules\.0\.match.*regular expression"),
         ('[data]\nname = "a"\npath = "b"', r"not both"),
-        ('[[layers]]\nunits = 3', r"layers\.0\.type.*required"),
+        ("[[layers]]\nunits = 3", r"layers\.0\.type.*required"),
         ('[model]\nwidths = [3]\n[[layers]]\ntype = "QDense"', r"\[model\] or \[\[layers\]\], not both"),
         ("[train\nepochs = 3", r"not valid TOML.*r\.toml"),
     ],

@@ -69,11 +69,17 @@ def show(summary: dict[str, Any]) -> None:
             f"test {metric}": f"{100 * point['test']:.2f} %" if metric == "accuracy" else point["test"],
             "EBOPs asked": point["budget"] and round(point["budget"]),
             "EBOPs got": point["ebops"],
-            "budget": "" if point["budget"] is None else "met" if point["within"] else f"MISSED by {100 * (point['ebops'] / point['budget'] - 1):+.1f} %",
+            "budget": ""
+            if point["budget"] is None
+            else "met"
+            if point["within"]
+            else f"MISSED by {100 * (point['ebops'] / point['budget'] - 1):+.1f} %",
         }
         for point in summary["points"]
     ]
-    _output.table(rows, f"Models ({summary['points'][0]['test_samples']:,} test samples; {summary['epochs']} epochs in {summary['seconds']:.0f} s)")
+    _output.table(
+        rows, f"Models ({summary['points'][0]['test_samples']:,} test samples; {summary['epochs']} epochs in {summary['seconds']:.0f} s)"
+    )
     if summary["estimate_rows"]:
         _output.table(summary["estimate_rows"], "Estimate for model.hgq (guess, and where it may lie)")
     if summary["verify_rows"]:

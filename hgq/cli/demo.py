@@ -12,7 +12,9 @@ from hgq.cli import _output
 
 def command(
     out: Annotated[Path, typer.Option("--out", "-o", help="The run directory.")] = Path("runs/demo"),
-    budgets: Annotated[str, typer.Option("--budgets", help="EBOPs of the models, from large to small; the middle one is verified.")] = "20000,5000,1500",
+    budgets: Annotated[
+        str, typer.Option("--budgets", help="EBOPs of the models, from large to small; the middle one is verified.")
+    ] = "20000,5000,1500",
     samples: Annotated[int, typer.Option("--samples", min=0, help="Test samples to verify on; 0: none.")] = 10_000,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Epochs for each budget.", show_default="the built-in recipe's")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a demo that was interrupted.")] = False,
@@ -29,7 +31,9 @@ def command(
     try:
         targets = [float(part) for part in budgets.split(",")]
     except ValueError:
-        raise ConfigError("Budgets must be numbers.", where="--budgets", expected="such as 20000,5000,1500", received=repr(budgets)) from None
+        raise ConfigError(
+            "Budgets must be numbers.", where="--budgets", expected="such as 20000,5000,1500", received=repr(budgets)
+        ) from None
     content = {"name": "jets", "budget": {"ebops": targets}, "verify": {"samples": samples}}
     if epochs is not None:
         content["train"] = {"epochs": epochs}

@@ -17,7 +17,9 @@ def command(
     ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Epochs for each budget.", show_default="the recipe's")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Of everything random.", show_default="the recipe's")] = None,
-    samples: Annotated[int | None, typer.Option("--samples", help="Test samples to verify on; 0: none.", show_default="the recipe's")] = None,
+    samples: Annotated[
+        int | None, typer.Option("--samples", help="Test samples to verify on; 0: none.", show_default="the recipe's")
+    ] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The run directory.", show_default="runs/NAME")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run that is there, bit-identically.")] = False,
     as_json: _output.AsJson = False,
@@ -42,5 +44,7 @@ def command(
     asked = asked.changed(**changes) if changes else asked
     target = out or Path("runs") / asked.name
     options = "".join(f" --ebops {value:g}" for value in ebops or [])
-    options += "".join(f" --{name} {value}" for name, value in (("epochs", epochs), ("seed", seed), ("samples", samples)) if value is not None)
+    options += "".join(
+        f" --{name} {value}" for name, value in (("epochs", epochs), ("seed", seed), ("samples", samples)) if value is not None
+    )
     run(asked, target, resume, as_json, lambda directory: f"hgq train {recipe}{options} --out {directory} --resume")

@@ -11,7 +11,7 @@
 `build.py`         recipe -> compiled model
 `loop.py`          the loop itself, a pure function of seed and epoch
 `checkpoint.py`    what a run needs to go on
-`run.py`           `train`: recipe -> run directory
+`run.py`           `train`: recipe -> run directory; `result.py` what it delivered
 =================  ==================================================================================
 """
 
@@ -24,7 +24,8 @@ from hgq.training.build import build_model
 from hgq.training.optimizers import BitAdam, BitAdamW, BitSGD
 from hgq.training.pareto import ParetoFront
 from hgq.training.progress import Progress
-from hgq.training.run import Point, RunResult, load_data, train
+from hgq.training.result import Point, RunResult
+from hgq.training.run import load_data, train
 from hgq.training.select import Select
 
 __all__ = [

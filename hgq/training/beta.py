@@ -41,11 +41,15 @@ class BetaSchedule(keras.callbacks.Callback):
             raise ConfigError("A beta schedule has no knots.", expected="a number, or at least one (epoch, beta, shape)")
         for (epoch, beta, shape), following in zip(self.knots, [*self.knots[1:], None], strict=True):
             if not math.isfinite(beta) or beta < 0 or not math.isfinite(epoch):
-                raise ConfigError("A knot of a beta schedule is no number.", expected="epoch and beta finite, beta >= 0", received=f"({epoch}, {beta})")
+                raise ConfigError(
+                    "A knot of a beta schedule is no number.", expected="epoch and beta finite, beta >= 0", received=f"({epoch}, {beta})"
+                )
             if shape not in SHAPES:
                 raise ConfigError("Unknown shape in a beta schedule.", expected=", ".join(SHAPES), received=repr(shape))
             if following is not None and following[0] <= epoch:
-                raise ConfigError("The epochs of a beta schedule do not increase.", expected=f"more than {epoch:g}", received=f"{following[0]:g}")
+                raise ConfigError(
+                    "The epochs of a beta schedule do not increase.", expected=f"more than {epoch:g}", received=f"{following[0]:g}"
+                )
 
     def __call__(self, epoch: float) -> float:
         """Beta at this epoch, counted from 0."""

@@ -17,9 +17,9 @@ COLUMNS = ("epoch", "layer", "quantizer", "bits", "count")
 
 
 def histogram(model: keras.Model) -> list[tuple[str, str, int, int]]:
-    """Rows ``(layer, quantizer, bits, count)``: the declared bits, sign included, of every element that a quantizer gives a width of its own.
+    """Rows ``(layer, quantizer, bits, count)``: the bits, sign included, of every element that a quantizer gives a width of its own.
 
-    For constants these are the effective bits of their present values.
+    Of data these are the declared bits, of constants the effective bits of their present values.
     """
     rows = []
     for layer, name, widths in _widths(model):

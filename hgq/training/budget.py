@@ -1,15 +1,17 @@
 """`Budget`: steer beta so that the model's EBOPs reach a target.
 
-The plant is awkward: log(EBOPs) falls with log(beta), slowly, with a delay and a rate that the learning rate sets; it is noisy; and it has a
-cliff: a layer whose bits are all gone passes no gradient, so that no beta, not even zero, brings it back. The control law, once an epoch:
+The plant is awkward: log(EBOPs) falls with log(beta), slowly, with a delay and a rate that the learning rate sets; it is noisy; and it has
+a cliff: a layer whose bits are all gone passes no gradient, so that no beta, not even zero, brings it back. The control law, once an epoch:
 
 * The *set-point* does not jump to the target: after a warm-up at the initial beta it runs down to it, log-linearly, over the ramp.
 * With the error ``e = log(ebops / setpoint)``, clipped to ±`CLIP` (so EBOPs of zero are an ordinary number),
   ``log(beta) += clip(proportional * (e - e_previous) + integral * speed * e, ±max_step)``, and then log(beta) is clipped to `beta_range`.
-  This is a PI controller in its velocity form: its only memory is beta itself, which is bounded. `speed` is the learning rate over the highest
-  so far (but at least `SLOWEST`). Bits move in proportion to the learning rate; were beta to move faster than they can follow, it would wind up.
-* *Rescue.* While EBOPs are at or above the set-point, the state of the model is kept. When EBOPs have been below `collapsed` times the set-point
-  for `patience` epochs without rising, that state is put back, and beta to a quarter of what it was then (an eighth the next time, …).
+  This is a PI controller in its velocity form: its only memory is beta itself, which is bounded. `speed` is the learning rate over the
+  highest so far (but at least `SLOWEST`). Bits move in proportion to the learning rate; were beta to move faster than they can follow, it
+  would wind up.
+* *Rescue.* While EBOPs are at or above the set-point, the state of the model is kept. When EBOPs have been below `collapsed` times the
+  set-point for `patience` epochs without rising, that state is put back, and beta to a quarter of what it was then (an eighth the next
+  time, …).
 
 Training sees the EBOPs of the ranges tracked so far, the firmware those of calibrated ranges and pruned neurons. What counts is the latter:
 `Budget` measures them through `exact` now and then and steers ``tracked * ratio``.
@@ -21,6 +23,7 @@ import logging
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import keras
@@ -33,7 +36,7 @@ CLIP = 2.0
 """Largest error that the controller sees, as a factor: e**2."""
 
 
-SLOWEST = 0.2
+SLOWEST = 0.3
 """Least speed that the controller assumes of the bits."""
 
 
@@ -50,7 +53,7 @@ class Controller:
 
     beta: float = 1e-6
     proportional: float = 1.0
-    integral: float = 0.25
+    integral: float = 0.4
     max_step: float = 0.7
     beta_range: tuple[float, float] = (1e-10, 1e-2)
     collapsed: float = 0.6
@@ -128,7 +131,7 @@ class Budget(keras.callbacks.Callback):
     Args:
         ebops: The target; several, from large to small, are reached one after the other, each in `epochs` epochs.
         epochs: Epochs of each stage.
-        tolerance: The set-point ends at ``(1 - tolerance / 2) * ebops``: the result should lie between ``(1 - tolerance) * ebops`` and `ebops`.
+        tolerance: The set-point ends at ``(1 - tolerance / 2) * ebops``; the result should lie in ``[(1 - tolerance) * ebops, ebops]``.
         beta: Where beta starts.
         warmup: Share of the first stage's epochs before the set-point moves.
         ramp: Share of each stage's epochs during which it moves.
@@ -155,9 +158,11 @@ class Budget(keras.callbacks.Callback):
     ) -> None:
         super().__init__()
         targets = [float(ebops)] if isinstance(ebops, int | float) else [float(target) for target in ebops]
-        if not targets or min(targets) <= 0 or any(a <= b for a, b in zip(targets, targets[1:], strict=False)):
-            raise ConfigError("A budget needs positive targets, from large to small.", expected="such as 5000 or [20000, 5000]", received=repr(ebops))
-        if epochs < 1 or not 0 <= warmup or not 0 <= ramp or warmup + ramp >= 1 or not 0 < tolerance < 1:
+        if not targets or min(targets) <= 0 or any(a <= b for a, b in pairwise(targets)):
+            raise ConfigError(
+                "A budget needs positive targets, from large to small.", expected="such as 5000 or [20000, 5000]", received=repr(ebops)
+            )
+        if epochs < 1 or not warmup >= 0 or not ramp >= 0 or warmup + ramp >= 1 or not 0 < tolerance < 1:
             raise ConfigError(
                 "A budget has a wrong schedule.",
                 expected="epochs >= 1, 0 < tolerance < 1, and warmup + ramp < 1",
@@ -220,7 +225,9 @@ class Budget(keras.callbacks.Callback):
             if self.controller.worth_keeping(ebops, target):
                 self._kept = self._snapshot()
             if self.controller.update(ebops, target, self._speed()) and self._kept is not None:
-                log.warning("EBOPs collapsed to %.0f: back to the last state above %.0f, with beta %.2g.", ebops, target, self.controller.beta)
+                log.warning(
+                    "EBOPs collapsed to %.0f: back to the last state above %.0f, with beta %.2g.", ebops, target, self.controller.beta
+                )
                 self._put_back(self._kept)
             self._assign()
         if epoch + 1 >= stage.end:  # should the stage be extended, the set-point has arrived and does not care where it came from

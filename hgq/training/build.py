@@ -87,7 +87,10 @@ def _layer(section: LayerSection, index: int, rules: list[Rule], counts: dict[st
         if name not in known:
             close = difflib.get_close_matches(name, known, 1)
             raise ConfigError(
-                f"{section.type} has no argument {name!r}.", where=where, expected=", ".join(known), fix=f"Did you mean {close[0]!r}?" if close else None
+                f"{section.type} has no argument {name!r}.",
+                where=where,
+                expected=", ".join(known),
+                fix=f"Did you mean {close[0]!r}?" if close else None,
             )
     rule = next((rule for rule in rules if re.search(rule.match, arguments["name"])), None)
     if quantized and rule is not None:
@@ -98,7 +101,10 @@ def _layer(section: LayerSection, index: int, rules: list[Rule], counts: dict[st
         if rule.gradients not in (None, "none"):
             if "gradients" not in known:
                 raise ConfigError(
-                    "This version cannot quantize gradients.", where=f"the rule that matches {arguments['name']!r}", expected="gradients left out", received=rule.gradients
+                    "This version cannot quantize gradients.",
+                    where=f"the rule that matches {arguments['name']!r}",
+                    expected="gradients left out",
+                    received=rule.gradients,
                 )
             arguments.setdefault("gradients", rule.gradients)
     try:

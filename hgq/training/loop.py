@@ -1,7 +1,8 @@
-"""The training loop of `hgq train`: data constant on the device, one compiled call an epoch, and the order of samples a pure function of seed and epoch.
+"""The training loop of `hgq train`: data constant on the device, one compiled call an epoch, samples in an order fixed by seed and epoch.
 
-``Model.fit`` works with all layers and callbacks of hgqc as well. This loop exists because an interrupted run must continue bit-identically,
-which an input pipeline with a state of its own cannot promise, and because `fit` costs more than the steps of a small network.
+``Model.fit`` works with all layers and callbacks of hgqc as well. This loop exists because an interrupted run must continue
+bit-identically, which an input pipeline with a state of its own cannot promise, and because `fit` costs more than the steps of a small
+network.
 """
 
 from __future__ import annotations

@@ -49,16 +49,16 @@ def front(points: list[Point], higher_is_better: bool = True) -> list[Point]:
 class ParetoFront(keras.callbacks.Callback):
     """Saves the model of each epoch that no earlier one dominates, and deletes those that a new one does.
 
-    The directory holds one ``.keras`` file a point and ``pareto.json``: a list of ``{epoch, ebops, metric, file}`` by falling EBOPs. EBOPs and
-    metric are those of the training's tracked ranges; calibrate before freezing.
+    The directory holds one ``.keras`` file a point and ``pareto.json``: a list of ``{epoch, ebops, metric, file}`` by falling EBOPs. EBOPs
+    and metric are those of the training's tracked ranges; calibrate before freezing.
 
     Args:
         directory: Where; made when the first point is saved.
         metric: What to maximise or minimise, a key of the epoch's logs.
         mode: ``max``, ``min``, or ``auto``: ``min`` for names with "loss" or "error".
         start_epoch: Epochs before it are not considered.
-        spacing: Skip a point when one of no worse metric costs at most this share more; 0 keeps the full front. In a sweep, whose EBOPs fall with
-            each epoch, the full front can be as long as the run.
+        spacing: Skip a point when one of no worse metric costs at most this share more; 0 keeps the full front. In a sweep, whose EBOPs
+            fall with each epoch, the full front can be as long as the run.
         save: ``save(model, path)``; the default is ``model.save``.
     """
 

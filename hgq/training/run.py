@@ -12,26 +12,24 @@
     budgets/N/      with several budgets: both files for each
     result.json     accuracy and EBOPs, asked and got
 
-What an interrupt can leave is a run that resumes: the checkpoint is replaced atomically after an epoch, and everything else is derived from it.
+What an interrupt can leave is a run that resumes: the checkpoint is replaced atomically after an epoch, and everything else is derived
+from it.
 """
 
 from __future__ import annotations
 
 import csv
 import io
-import json
 import logging
 import math
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 
 from hgq import datasets
 from hgq.calibrate import calibrate
@@ -41,7 +39,6 @@ from hgq.errors import ConfigError, OutputError
 from hgq.estimate.ebops import ebops_of
 from hgq.freeze import freeze
 from hgq.ir import file as hgq_file
-from hgq.layers import quantizers
 from hgq.output import write_file_atomically, writing
 from hgq.training import checkpoint
 from hgq.training.beta import BetaSchedule
@@ -51,6 +48,8 @@ from hgq.training.build import build_model
 from hgq.training.loop import Loop, score
 from hgq.training.pareto import ParetoFront
 from hgq.training.progress import Progress
+from hgq.training.result import FILE as RESULT
+from hgq.training.result import Point, RunResult
 from hgq.training.select import Select
 
 log = logging.getLogger("hgq.training")
@@ -61,67 +60,6 @@ OVERTIME_RATE = 0.3
 """… at this share of its first learning rate: the last one would be too low to change bits."""
 SAVE_SECONDS = 2.0
 """Checkpoints are at least this far apart, so that small networks do not spend their time on them."""
-
-
-@dataclass(frozen=True)
-class Point:
-    """One delivered model.
-
-    Args:
-        budget: EBOPs asked for; None without a budget.
-        ebops: EBOPs of the frozen, calibrated model.
-        epoch: Where it comes from.
-        val: Validation metric (accuracy, or mean squared error).
-        test: Test metric.
-        test_samples: On how many samples.
-        keras_file, hgq_file: Relative to the run directory.
-        within: Whether `ebops` lies in ``[(1 - tolerance) * budget, budget]``; True without a budget.
-    """
-
-    budget: float | None
-    ebops: int
-    epoch: int
-    val: float
-    test: float
-    test_samples: int
-    keras_file: str
-    hgq_file: str
-    within: bool
-
-
-@dataclass(frozen=True)
-class RunResult:
-    """What `train` made.
-
-    Args:
-        directory: The run directory.
-        points: One a budget, from large to small.
-        main: Index of the point that is ``model.keras`` and ``model.hgq``: the middle one.
-        metric: What `Point.val` and `Point.test` are: ``accuracy`` or ``mse``.
-        epochs: Epochs trained, in all sessions.
-        seconds: Seconds of them.
-    """
-
-    directory: Path
-    points: tuple[Point, ...]
-    main: int
-    metric: str
-    epochs: int
-    seconds: float
-
-    @property
-    def point(self) -> Point:
-        """The main model."""
-        return self.points[self.main]
-
-    @property
-    def ok(self) -> bool:
-        """Whether every budget was met."""
-        return all(point.within for point in self.points)
-
-    def to_dict(self) -> dict[str, Any]:
-        """As JSON values."""
-        return {**asdict(self), "directory": str(self.directory), "points": [asdict(point) for point in self.points], "ok": self.ok}
 
 
 def load_data(recipe: Recipe) -> Dataset:
@@ -151,8 +89,8 @@ def train(
     Args:
         recipe: A recipe, or the path of one.
         out: The run directory, new or empty.
-        resume: Go on with the run in `out`, bit-identically to one that was never interrupted. Its recipe must be the same. A finished run is
-            returned as it is.
+        resume: Go on with the run in `out`, bit-identically to one that was never interrupted. Its recipe must be the same. A finished run
+            is returned as it is.
         progress: Show a progress bar; None: on a terminal.
         callbacks: More Keras callbacks, called last; their state is not part of a checkpoint.
         tell: Called with what is going on, besides.
@@ -168,7 +106,7 @@ def train(
     """
     directory = Path(out)
     if not isinstance(recipe, Recipe):
-        recipe = Recipe.from_toml(recipe)
+        recipe = Recipe.from_toml(Path(recipe))
     finished = _check_directory(directory, recipe, resume)
     if finished is not None:
         return finished
@@ -198,7 +136,9 @@ def _check_directory(directory: Path, recipe: Recipe, resume: bool) -> RunResult
             )
         return None
     if not asked.is_file():
-        raise OutputError("There is no run to resume.", where=str(directory), expected="a run directory with recipe.toml", fix="Leave --resume out.")
+        raise OutputError(
+            "There is no run to resume.", where=str(directory), expected="a run directory with recipe.toml", fix="Leave --resume out."
+        )
     if Recipe.from_toml(asked) != Recipe.from_text(recipe.to_toml()):
         raise ConfigError(
             "The run to resume has another recipe.",
@@ -206,12 +146,10 @@ def _check_directory(directory: Path, recipe: Recipe, resume: bool) -> RunResult
             expected="the same values: only then can it go on bit-identically",
             fix="Resume with the recipe in the run directory, or start a new run elsewhere.",
         )
-    done = directory / "result.json"
+    done = directory / RESULT
     if not done.is_file():
         return None
-    content = json.loads(done.read_text(encoding="utf-8"))
-    points = tuple(Point(**point) for point in content["points"])
-    return RunResult(directory, points, content["main"], content["metric"], content["epochs"], content["seconds"])
+    return RunResult.read(directory)
 
 
 @contextmanager
@@ -235,7 +173,12 @@ class _Run:
         self.model = build_model(recipe, self.data)
         section = recipe.train
         self.loop = Loop(
-            self.model, self.data.x_train, self.data.y_train, batch_size=section.batch_size, seed=section.seed, jit_compile=section.jit_compile
+            self.model,
+            self.data.x_train,
+            self.data.y_train,
+            batch_size=section.batch_size,
+            seed=section.seed,
+            jit_compile=section.jit_compile,
         )
         self.metric = "accuracy" if section.loss == "crossentropy" else "mse"
         self.monitor = "val_accuracy" if self.metric == "accuracy" else "val_loss"
@@ -257,7 +200,7 @@ class _Run:
             self.control: keras.callbacks.Callback = self.budget
         else:
             beta = section.beta if section.beta is not None else 1e-6
-            knots = beta if isinstance(beta, float) else [(knot.epoch, knot.beta, knot.shape) for knot in beta]
+            knots = [(knot.epoch, knot.beta, knot.shape) for knot in beta] if isinstance(beta, list) else beta
             self.control = BetaSchedule(knots)
         total = section.epochs * (len(recipe.budget.ebops) if recipe.budget else 1)
         self.pareto = ParetoFront(directory / "pareto", self.monitor, start_epoch=min(20, section.epochs // 5), spacing=0.1)
@@ -271,7 +214,7 @@ class _Run:
             callback.set_model(self.model)
             callback.set_params({"epochs": total})
 
-    # ---- the loop -------------------------------------------------------------------------------------------------------------------------
+    # ---- the loop -----------------------------------------------------------------------------------------------------------------------
 
     def train(self) -> None:
         """Epochs until the end; an interrupt leaves a checkpoint of the last epoch."""
@@ -333,7 +276,10 @@ class _Run:
 
     def validate(self) -> dict[str, float]:
         """``val_loss`` and, of classifiers, ``val_accuracy``: of inference with the present ranges."""
-        return {f"val_{name}": value for name, value in score(self.loop.predict(self.data.x_val), self.data.y_val, self.recipe.train.loss).items()}
+        return {
+            f"val_{name}": value
+            for name, value in score(self.loop.predict(self.data.x_val), self.data.y_val, self.recipe.train.loss).items()
+        }
 
     def calibrate(self) -> None:
         """Set the ranges to what the training samples need."""
@@ -345,7 +291,7 @@ class _Run:
         with _quiet():  # what freeze has to say counts at the end
             return float(ebops_of(freeze(model)))
 
-    # ---- the run directory ----------------------------------------------------------------------------------------------------------------
+    # ---- the run directory --------------------------------------------------------------------------------------------------------------
 
     def _parts(self) -> dict[str, checkpoint.Resumable]:
         parts: dict[str, Any] = {"pareto": self.pareto, "bits": self.bits}
@@ -390,7 +336,7 @@ class _Run:
                 source = self.directory / "budgets" / f"{targets[main]:.0f}" / name
                 write_file_atomically(self.directory / name, source.read_bytes(), force=True)
         result = RunResult(self.directory, tuple(points), main, self.metric, self.epoch, round(self.seconds, 2))
-        write_file_atomically(self.directory / "result.json", json.dumps(result.to_dict(), indent=1) + "\n", force=True)
+        result.write()
         self.checkpoint.unlink(missing_ok=True)
         return result
 

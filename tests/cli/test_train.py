@@ -46,7 +46,9 @@ def place(tmp_path):
 
 
 def hgq(place, *arguments, timeout=400):
-    return subprocess.run([*MAIN, *arguments], cwd=place, capture_output=True, text=True, timeout=timeout, env={**os.environ, "COLUMNS": "200"})
+    return subprocess.run(
+        [*MAIN, *arguments], cwd=place, capture_output=True, text=True, timeout=timeout, env={**os.environ, "COLUMNS": "200"}
+    )
 
 
 @pytest.mark.parametrize(
@@ -73,7 +75,9 @@ def test_bad_budgets_of_the_demo(place):
 @pytest.mark.slow
 def test_train_interrupt_resume(place):
     (place / "r.toml").write_text(RECIPE.format(epochs=4000))
-    running = subprocess.Popen([*MAIN, "train", "r.toml", "--out", "run"], cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    running = subprocess.Popen(
+        [*MAIN, "train", "r.toml", "--out", "run"], cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     deadline = time.monotonic() + 200
     while not (place / "run" / "checkpoint" / "state.npz").exists() and time.monotonic() < deadline and running.poll() is None:
         time.sleep(0.2)

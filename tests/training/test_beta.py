@@ -50,7 +50,9 @@ def test_log_to_zero_and_between_zeros():
     assert [schedule(epoch) for epoch in (4, 6, 8, 9)] == [0, 0, 0, 0]
 
 
-@pytest.mark.parametrize("knots", [[], [(0, -1.0)], [(0, math.nan)], [(0, math.inf)], [(0, 1.0, "cubic")], [(1, 1.0), (1, 2.0)], [(2, 1.0), (1, 2.0)]])
+@pytest.mark.parametrize(
+    "knots", [[], [(0, -1.0)], [(0, math.nan)], [(0, math.inf)], [(0, 1.0, "cubic")], [(1, 1.0), (1, 2.0)], [(2, 1.0), (1, 2.0)]]
+)
 def test_nonsense_is_refused(knots):
     with pytest.raises(ConfigError):
         BetaSchedule(knots)

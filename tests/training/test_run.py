@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from hgq.errors import ConfigError, DataError, FileFormatError, OutputError
-from hgq.ir import file as hgq_file, interpret
-from hgq.training import run as run_module, train
+from hgq.ir import file as hgq_file
+from hgq.ir import interpret
+from hgq.training import run as run_module
+from hgq.training import train
 from hgq.training.run import load_data
 
 
@@ -45,7 +47,7 @@ def weights(path):
 def budgeted(recipe, **train_changes):
     return recipe(
         budget={"ebops": [1500, 1000], "beta": 1e-5, "warmup": 0.1, "ramp": 0.4, "tolerance": 0.3},
-        train={"epochs": 20, **train_changes},
+        train={"epochs": 10, **train_changes},
         layers=[
             {"type": "QDense", "units": 8, "activation": "relu", "input_quantizer": "data(rounding=S_RND)"},
             {"type": "Dropout", "rate": 0.1},
@@ -77,10 +79,19 @@ def whole(tmp_path_factory, blobs):
 
 def test_directory(whole):
     recipe, out, result = whole
-    assert {path.name for path in out.iterdir()} >= {"recipe.toml", "history.csv", "bits.csv", "model.keras", "model.hgq", "pareto", "budgets", "result.json"}
+    assert {path.name for path in out.iterdir()} >= {
+        "recipe.toml",
+        "history.csv",
+        "bits.csv",
+        "model.keras",
+        "model.hgq",
+        "pareto",
+        "budgets",
+        "result.json",
+    }
     assert not (out / "checkpoint" / "state.npz").exists()
     rows = history(out)
-    assert [int(row["epoch"]) for row in rows] == list(range(len(rows))) and len(rows) == result.epochs >= 40
+    assert [int(row["epoch"]) for row in rows] == list(range(len(rows))) and len(rows) == result.epochs >= 20
     assert {"loss", "accuracy", "val_loss", "val_accuracy", "ebops", "beta", "setpoint", "learning_rate"} <= set(rows[0])
     assert run_module.Recipe.from_toml(out / "recipe.toml") == recipe
     index = json.loads((out / "pareto" / "pareto.json").read_text())
@@ -88,7 +99,9 @@ def test_directory(whole):
     assert json.loads((out / "result.json").read_text())["points"][1]["ebops"] == result.points[1].ebops
     with (out / "bits.csv").open() as lines:
         bits = list(csv.DictReader(lines))
-    last = [row for row in bits if row["layer"] == "qdense_0" and row["quantizer"] == "kernel_quantizer" and int(row["epoch"]) == len(rows) - 1]
+    last = [
+        row for row in bits if row["layer"] == "qdense_0" and row["quantizer"] == "kernel_quantizer" and int(row["epoch"]) == len(rows) - 1
+    ]
     assert sum(int(row["count"]) for row in last) == 4 * 8
 
 
@@ -115,7 +128,7 @@ def test_budgets_are_met(whole):
         assert 0.7 * point.budget <= point.ebops <= point.budget
 
 
-@pytest.mark.parametrize("epoch", [0, 13, 31])
+@pytest.mark.parametrize("epoch", [0, 13])
 def test_an_interrupted_run_goes_on_bit_identically(whole, tmp_path, epoch):
     recipe, uninterrupted, expected = whole
     out = tmp_path / "run"
@@ -144,7 +157,12 @@ def test_beta_schedule_run(recipe, tmp_path):
     asked = recipe(train={"beta": [{"epoch": 0, "beta": 0.0, "shape": "log"}, {"epoch": 3, "beta": 1e-4}]})
     result = train(asked, tmp_path / "run")
     assert [float(row["beta"]) for row in history(tmp_path / "run")][::3] == [0.0, 1e-4]
-    assert result.point.budget is None and result.ok and (tmp_path / "run" / "model.hgq").is_file() and not (tmp_path / "run" / "budgets").exists()
+    assert (
+        result.point.budget is None
+        and result.ok
+        and (tmp_path / "run" / "model.hgq").is_file()
+        and not (tmp_path / "run" / "budgets").exists()
+    )
 
 
 def test_regression_run(recipe, tmp_path):

@@ -53,7 +53,11 @@ def _graph(model) -> list[dict]:
     """The layers of a functional model with their calls; empty for a subclassed one."""
     if not hasattr(model, "operations"):
         return []
-    return [entry for entry in model.get_config().get("layers", []) if "inbound_nodes" in entry]
+    try:
+        entries = model.get_config().get("layers", [])
+    except NotImplementedError:  # some layer in it cannot be serialized; freeze will refuse it by name
+        return []
+    return [entry for entry in entries if "inbound_nodes" in entry]
 
 
 def _walk(layer, seen: set[int]) -> Iterator[keras.layers.Layer]:

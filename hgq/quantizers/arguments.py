@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import keras
 
@@ -17,8 +18,11 @@ PARAMETRIZATIONS = ("kif", "kbi")
 GRANULARITIES = ("element", "channel", "tensor")
 
 
-def check_arguments(quantizer: FixedQuantizer, *, f_bounded: bool, b_bounded: bool) -> None:
-    """Raise `ConfigError` unless the attributes of `quantizer` are known and agree."""
+def check_arguments(quantizer: FixedQuantizer, given: Mapping[str, Any]) -> None:
+    """Raise `ConfigError` unless the attributes of `quantizer` are known and agree.
+
+    What hangs on the place is not held against a quantizer that has none yet; the layer that copies it will.
+    """
     where = f"quantizer {quantizer.name}"
     check_modes(quantizer.rounding, quantizer.overflow, where)
     for what, value, known in (
@@ -29,15 +33,15 @@ def check_arguments(quantizer: FixedQuantizer, *, f_bounded: bool, b_bounded: bo
         if value not in known:
             names = " or ".join(map(repr, known))
             raise ConfigError(f"Unknown {what} of a quantizer.", where=where, expected=names, received=repr(value))
-    if (quantizer.parametrization == "kbi" and f_bounded) or (quantizer.parametrization == "kif" and b_bounded):
-        wrong, right = ("f_bounds", "b_bounds") if quantizer.parametrization == "kbi" else ("b_bounds", "f_bounds")
+    wrong, right = ("f_bounds", "b_bounds") if quantizer.parametrization == "kbi" else ("b_bounds", "f_bounds")
+    if given[wrong] is not None and (given["place"] or given["parametrization"]):
         raise ConfigError(
             f"{quantizer.parametrization} does not train what {wrong} would bound.",
             where=where,
             expected=f"i_bounds or {right}",
             received=wrong,
         )
-    if quantizer.adapt_to_magnitude and not quantizer.constant:
+    if quantizer.adapt_to_magnitude and given["place"] and not quantizer.constant:
         raise ConfigError(
             "Only a constant has a magnitude to adapt to.",
             where=where,

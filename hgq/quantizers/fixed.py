@@ -111,7 +111,7 @@ class FixedQuantizer(keras.layers.Layer):
         # a sign bit alone still holds -1 step, save in a symmetric range: there b must reach -1 for an element to die
         lowest = 0.0 if self.overflow == "SAT_SYM" else -1.0
         self.b_bounds: Bounds = tuple(b_bounds or (lowest, at.b_highest))  # type: ignore[assignment]
-        check_arguments(self, f_bounded=f_bounds is not None, b_bounded=b_bounds is not None)
+        check_arguments(self, self._given)
         self.supports_masking = True
         self._observing = False
 
@@ -154,8 +154,8 @@ class FixedQuantizer(keras.layers.Layer):
         if self.built:
             return
         shared = self._shared_axes(len(shape))
-        self._widths = tuple(1 if axis in shared else size for axis, size in enumerate(shape))
-        if None in self._widths:
+        widths = [1 if axis in shared else size for axis, size in enumerate(shape)]
+        if None in widths:
             raise ConfigError(
                 "A bitwidth per element needs a static shape.",
                 where=f"quantizer {self.path}",
@@ -163,6 +163,8 @@ class FixedQuantizer(keras.layers.Layer):
                 received=str(shape),
                 fix='Give the model a static input shape, or use granularity="channel" or "tensor".',
             )
+
+        self._widths = tuple(size for size in widths if size is not None)
 
         def adapted(offset):
             def initial(shape, dtype=None):
@@ -348,7 +350,7 @@ class FixedQuantizer(keras.layers.Layer):
             constant: The values, for a constant's quantizer whose range follows them.
         """
         k, i, f = (np.asarray(part, np.int64) for part in self._kif(constant))
-        nothing = np.asarray(ops.dead(*(tf.constant(part) for part in (k, i, f)), self.overflow))
+        nothing = np.asarray(ops.dead(k, i, f, self.overflow))
         k, i, f = (np.where(nothing, 0, part) for part in (k, i, f))
         if not self.constant:
             k, i, f = k[0], i[0], f[0]

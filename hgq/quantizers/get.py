@@ -49,7 +49,12 @@ def get(identifier: Identifier, place: str | None = None, where: str | None = No
     if not isinstance(quantizer, FixedQuantizer):
         raise _unknown(identifier, where)
     config = quantizer.get_config() if place is None else quantizer.config_at(place)
-    return FixedQuantizer.from_config({**config, "name": where or config["name"]})
+    try:
+        return FixedQuantizer.from_config({**config, "name": where or config["name"]})
+    except TypeError as error:
+        if isinstance(error.__context__, ConfigError):  # Keras buries it under the whole configuration
+            raise error.__context__ from None
+        raise
 
 
 def serialize(quantizer: FixedQuantizer | None) -> dict | None:

@@ -88,11 +88,11 @@ def _wrap(u: Tensor, k: Tensor, n: Tensor, mirror: bool) -> Tensor:
     Remainders are taken around zero wherever they may be negative, so that each subtraction is exact, also with all 24 bits in use.
     """
     top = exp2(n)
-    period = (2.0 if mirror else 1.0) * top * (1.0 + k)
-    turns = u / period
+    period = n + k + (1.0 if mirror else 0.0)
+    turns = u * exp2(-period)
     whole = tf.floor(turns)
     nearer = tf.cast(turns - whole >= 0.5, tf.float32)
-    y = u - period * (whole + (nearer if mirror else k * nearer))
+    y = u - exp2(period) * (whole + (nearer if mirror else k * nearer))
     if not mirror:
         return y
     signed = tf.maximum(tf.minimum(y, 2.0 * top - y - 1.0), -2.0 * top - y - 1.0)
@@ -143,12 +143,11 @@ def fixed_quantize(
     def op(x, i, f):
         scale, top = exp2(f), exp2(tf.maximum(i, -f))
         step = exp2(-f)  # not 1 / scale: compiled graphs turn that into an approximate reciprocal, wrong in the last bit
+        y = low = high = x
         if saturates:
             high = top - step  # zero where nothing fits
             low = -k * (high if overflow == "SAT_SYM" else tf.where(i + f < 0, 0.0, top))
             y = tf.clip_by_value(x, low, high)
-        else:
-            y = x
         u = round_to_integer(y, scale, rounding, seed)
         q = y_grid = u * step
         if not saturates and wrap:

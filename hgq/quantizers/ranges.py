@@ -30,12 +30,12 @@ def needed(x: Tensor, width: Tensor, *, fixed_fraction: bool, rounding: str, sha
     ends = [tf.reduce_min(x, shared, keepdims=True), tf.reduce_max(x, shared, keepdims=True)] if shared else [x]
 
     def rounded(f):
-        scale = ops.exp2(f)
+        scale, step = ops.exp2(f), ops.exp2(-f)
         if rounding == "S_RND":
             ways = [tf.floor(ends[0] * scale), tf.math.ceil(ends[-1] * scale)]
         else:
             ways = [ops.round_to_integer(end, scale, rounding) for end in ends]
-        return [way / scale for way in ways]
+        return [way * step for way in ways]
 
     def bits(values):
         return tf.maximum(ops.integer_bits(values[0]), ops.integer_bits(values[-1])) if len(values) > 1 else ops.integer_bits(values[0])

@@ -48,7 +48,7 @@ def test_contradicting_bits_are_refused():
         ({"parametrization": "kif", "b_bounds": (0, 3)}, "does not train what b_bounds would bound"),
         ({"i_bounds": (3, -3)}, "i_bounds are no bounds"),
         ({"i_bounds": (-999, 3)}, "i_bounds are no bounds"),
-        ({"adapt_to_magnitude": True}, "Only a constant has a magnitude"),
+        ({"place": "data", "adapt_to_magnitude": True}, "Only a constant has a magnitude"),
         ({"l1": -1.0}, "cannot be negative"),
         ({"dtype": "mixed_float16"}, "compute in float32"),
     ],
@@ -73,6 +73,14 @@ def test_a_string_names_a_place_or_a_parametrisation():
     assert quantizers.get("kif", "bias").overflow == "WRAP"
     assert quantizers.get("kif", "weight").overflow == "SAT_SYM"
     assert quantizers.get(None) is None
+
+
+def test_what_hangs_on_the_place_waits_for_it():
+    open_to_all = FixedQuantizer(adapt_to_magnitude=True, b_bounds=(0, 4))
+    assert quantizers.get(open_to_all, "weight").adapt_to_magnitude
+    assert quantizers.get("kbi(adapt_to_magnitude=True)", "weight").adapt_to_magnitude
+    with pytest.raises(ConfigError, match="does not train what b_bounds would bound"):
+        quantizers.get(open_to_all, "data")
 
 
 @pytest.mark.parametrize("text", ["q8", "kbi(", "kbi(b0=)", "kbi b0=3", "kif(f0=3,, i0=1)", 8, ["kbi"], {"class_name": "Dense"}])

@@ -15,6 +15,7 @@ from hgq.numerics import OVERFLOWS, Fixed
 from hgq.quantizers import ops
 from tests.quantizers.reference import elementwise
 
+RNG = np.random.default_rng(12)
 SATURATING = ("SAT", "SAT_SYM")
 DETERMINISTIC = ("TRN", "RND", "RND_CONV")
 
@@ -179,6 +180,18 @@ def test_ste_round_and_scaled_gradient():
         y = ops.scale_gradient(ops.ste_round(x), 0.25)
     np.testing.assert_array_equal(y.numpy(), [0, 2, -2])
     np.testing.assert_array_equal(tape.gradient(y, x).numpy(), [0.25] * 3)
+
+
+@pytest.mark.parametrize("jit", [False, True])
+def test_compiled_bits_are_exact_too(jit):
+    """Graph optimizers know approximate reciprocals, and fold constants: none of that may show."""
+    x = RNG.normal(0, 3, (500, 27)).astype(np.float32)
+    f = np.arange(-3, 24)[None]
+    fixed = Fixed(1, 20 - f, f)
+    parts = tensors(*fixed.astuple())
+    for overflow in ("SAT", "WRAP"):
+        step = tf.function(lambda x, k, i, f, o=overflow: ops.fixed_quantize(x, k, i, f, rounding="RND", overflow=o), jit_compile=jit)
+        np.testing.assert_array_equal(step(tf.constant(x), *parts).numpy(), fixed.value(fixed.quantize(x, "RND", overflow)))
 
 
 def test_xla_computes_the_same_bits_and_gradients():

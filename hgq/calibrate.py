@@ -68,7 +68,8 @@ def check_model_samples(model: keras.Model, x: Any) -> list[np.ndarray]:
         shape = tuple(tensor.shape[1:])
         if value.ndim != len(shape) + 1 or any(size is not None and size != got for size, got in zip(shape, value.shape[1:], strict=True)):
             expected = f"(n, {', '.join(map(str, shape))})"
-            raise DataError("Samples have the wrong shape.", where=where, expected=expected, received=str(value.shape))
+            fix = "Give one row a sample, in the shape and with the scaling that the model was trained on."
+            raise DataError("Samples have the wrong shape.", where=where, expected=expected, received=str(value.shape), fix=fix)
         value = value.astype(np.float32)
         if len(value) == 0 or not np.isfinite(value).all():
             bad = np.argwhere(~np.isfinite(value))

@@ -62,7 +62,7 @@ def _pass_through(layer: keras.layers.Layer, b: GraphBuilder, x: Ref) -> Ref:
 def _reshape(layer: keras.layers.Layer, b: GraphBuilder, x: Ref) -> Ref:
     shape = layer.compute_output_shape((None, *x.shape))[1:]
     if getattr(layer, "data_format", "channels_last") == "channels_first" and len(x.shape) > 1:
-        raise FreezeError("Flatten moves axes with channels_first.", where=f"layer {layer.path}", fix='Use data_format="channels_last".')
+        raise FreezeError("Flatten moves axes with channels_first.", where=f"layer {layer.name}", fix='Use data_format="channels_last".')
     return b.op("reshape", x, shape=tuple(int(size) for size in shape))
 
 
@@ -71,7 +71,7 @@ def _relu(layer: keras.layers.ReLU, b: GraphBuilder, x: Ref) -> Ref:
     plain = not layer.negative_slope and not layer.threshold and layer.max_value is None
     if not plain:
         received = f"negative_slope={layer.negative_slope}, threshold={layer.threshold}, max_value={layer.max_value}"
-        raise FreezeError("Only the plain ReLU can be frozen.", where=f"layer {layer.path}", expected="ReLU()", received=received)
+        raise FreezeError("Only the plain ReLU can be frozen.", where=f"layer {layer.name}", expected="ReLU()", received=received)
     return b.op("relu", x)
 
 
@@ -82,7 +82,7 @@ def _activation(layer: keras.layers.Activation, b: GraphBuilder, x: Ref) -> Ref:
         return x
     if name == "relu":
         return b.op("relu", x)
-    raise FreezeError("This activation cannot be frozen.", where=f"layer {layer.path}", expected="linear or relu", received=name)
+    raise FreezeError("This activation cannot be frozen.", where=f"layer {layer.name}", expected="linear or relu", received=name)
 
 
 def freeze(model: keras.Model, calibration: ArrayLike | Mapping[str, ArrayLike] | None = None, *, optimize: bool = True) -> Graph:
@@ -154,7 +154,7 @@ def _refuse_unfreezable(model: keras.Model) -> None:
     for layer in bad:
         name = type(layer).__name__
         close = NEAREST.get(name) or next(iter(difflib.get_close_matches(f"Q{name}", known, 1, 0.5)), None)
-        lines.append(f"{layer.path} ({type(layer).__module__}.{name})" + (f": use {close}" if close else ""))
+        lines.append(f"{layer.name} ({type(layer).__module__}.{name})" + (f": use {close}" if close else ""))
     raise FreezeError(
         f"{len(bad)} layer{'s' * (len(bad) > 1)} of this model cannot be frozen.",
         where="; ".join(lines),

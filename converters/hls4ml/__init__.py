@@ -33,6 +33,7 @@ class HLS4ML(Backend):
     """C++ for AMD Vitis HLS, written by hls4ml; see the package's table of contents."""
 
     name = "hls4ml"
+    simulation = "C simulation (g++)"
 
     def options(self) -> Mapping[str, str]:
         from .settings import HELP

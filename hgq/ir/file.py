@@ -64,7 +64,13 @@ def load(path: str | os.PathLike[str]) -> Graph:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileFormatError("There is no such model file.", where=str(path), expected="a .hgq file", received="nothing there")
+        raise FileFormatError(
+            "There is no such model file.",
+            where=str(path),
+            expected="a .hgq file",
+            received="nothing there",
+            fix="`hgq freeze` writes one, `hgq demo` trains one.",
+        )
     try:
         with zipfile.ZipFile(path) as archive:
             names = set(archive.namelist())

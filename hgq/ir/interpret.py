@@ -99,7 +99,8 @@ def check_samples(graph: Graph, x: ArrayLike | Mapping[str, ArrayLike]) -> dict[
         value = value.astype(np.float64)
         if value.shape[1:] != port.shape:
             expected = f"(n, {', '.join(map(str, port.shape))})"
-            raise DataError("Samples have the wrong shape.", where=where, expected=expected, received=str(value.shape))
+            fix = "Give one row a sample, in the shape and with the scaling that the model was trained on."
+            raise DataError("Samples have the wrong shape.", where=where, expected=expected, received=str(value.shape), fix=fix)
         if not np.isfinite(value).all():
             first = tuple(int(index) for index in np.argwhere(~np.isfinite(value))[0])
             raise DataError(

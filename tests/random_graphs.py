@@ -1,6 +1,8 @@
-"""Random small graphs: every rounding and overflow mode, mixed widths, zero widths, dead weights. What fuzz tests feed to passes and backends."""
+"""Random small graphs, for fuzz tests of passes and backends: every rounding and overflow mode, mixed and zero widths, dead weights."""
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import numpy as np
 
@@ -42,7 +44,7 @@ def random_graph(
         return Fixed(k, rng.integers(-1, 4, size), rng.integers(-1, 5, size))
 
     x = b.input("x", formats(sizes[0], signed=True), draw(roundings), draw(overflows))
-    for layer, (inputs, outputs) in enumerate(zip(sizes, sizes[1:], strict=False)):
+    for layer, (inputs, outputs) in enumerate(pairwise(sizes)):
         with b.layer(f"dense_{layer}"):
             if layer:
                 x = b.quantize(x, formats(inputs), draw(roundings), draw(overflows), "iq")
@@ -60,3 +62,25 @@ def random_samples(graph: Graph, samples: int, seed: int = 0) -> dict[str, np.nd
     """Normal numbers, mostly within the ports' ranges, some far outside."""
     rng = np.random.default_rng(seed)
     return {port.name: rng.normal(scale=4.0, size=(samples, *port.shape)) for port in graph.inputs}
+
+
+def branched_graph(seed: int = 0) -> Graph:
+    """Two inputs, one with an unused element; two outputs, one in the middle; reshape, multiply and a sum of two branches."""
+    rng = np.random.default_rng(seed)
+    b = GraphBuilder(f"branched_{seed}")
+    image = b.input("image", Fixed(0, rng.integers(0, 3, (2, 3)), rng.integers(0, 3, (2, 3))), "RND", "SAT")
+    vector = b.input("vector", Fixed(1, rng.integers(-1, 3, 4), rng.integers(-1, 3, 4)), "TRN", "WRAP")
+    with b.layer("left"):
+        flat = b.op("reshape", image, shape=(6,))
+        kernel = rng.integers(-7, 8, (6, 3)) * (rng.random((6, 3)) < 0.7)
+        left = b.op("matmul", flat, b.constant(kernel, Fixed(1, 9, 2), "kernel"))
+    with b.layer("right"):
+        kernel = rng.integers(-7, 8, (4, 3))
+        kernel[1] = 0
+        right = b.op("matmul", vector, b.constant(kernel, Fixed(1, 9, 1), "kernel"))
+        right = b.op("multiply", right, b.constant(np.array([3, -5, 1]), Fixed(1, 9, 1), "scale"))
+        right = b.quantize(right, Fixed(1, 3, 2), "RND_CONV", "SAT", "q")
+    with b.layer("join"):
+        total = b.op("relu", b.op("add", left, right))
+        total = b.quantize(total, Fixed(0, [2, 3, 4], [2, 1, 0]), "RND", "WRAP", "q")
+    return b.graph(right, total)

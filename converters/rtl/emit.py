@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -136,7 +137,7 @@ def packed_inputs(pipeline: Pipeline, x: Any) -> np.ndarray:
     samples = len(next(iter(data.values())))
     flat, f = [], []
     for port in graph.inputs:
-        flat.append(port.format.quantize(data[port.name], port.rounding, port.overflow).reshape(samples, -1))
+        flat.append(port.format.quantize(data[port.name], port.rounding, port.overflow).reshape(samples, math.prod(port.shape)))
         f.append(port.format.f.ravel())
     return pipeline.layout_in.pack(np.concatenate(flat, axis=1), np.concatenate(f))
 

@@ -4,8 +4,8 @@
   many, and a product of constants only raises. Constants are therefore computed by the golden model.
 - Rounding half to even looks for the dropped bits where the operand has them, after adding one half; when the sum lies on a coarser grid
   than the operand (all elements odd), it reads others. There it is done with additions and a truncation.
-- Products are solved in float32: weights of more than 24 bits are taken in parts.
-- An added constant is kept in 32 bits: wider ones are refused.
+- Products are solved in 32-bit integers of one exponent: weights of very different magnitude are taken in groups.
+- A weight is a float32, and an added constant has 32 bits: wider ones are refused.
 """
 
 from __future__ import annotations
@@ -20,9 +20,16 @@ from hgq.errors import LoweringError
 from hgq.ir.graph import Graph, Node
 from hgq.ir.integers import IntArray
 from hgq.ir.ops import OPS
+from hgq.numerics import trailing_zeros
 
 ADD_BITS = 31
 """alkaid stores an added constant in a signed 32-bit integer."""
+
+WEIGHT_BITS = 24
+"""Significant bits of one weight: alkaid computes in float32 where it solves products and where it follows linear relations."""
+
+SPAN = 28
+"""Bits from the lowest to the highest of all weights that alkaid solves at once, in 32-bit integers."""
 
 ALKAID_ERRORS = (ArithmeticError, AssertionError, LookupError, NotImplementedError, RuntimeError, StopIteration, TypeError, ValueError)
 """What alkaid raises on input that it did not foresee; it has no exception class of its own."""
@@ -44,10 +51,12 @@ def lower(node: Node, values: Mapping[str, Any], graph: Graph) -> Any:
     operands = [values[name] if name in values else graph.consts[name].value for name in node.inputs]
     where = f"node {node.name} ({node.op}), layer {node.source or '?'}"
     try:
+        if node.op in ("matmul", "multiply"):
+            _check_width(node, graph, WEIGHT_BITS, where)
         if node.op == "matmul":
             return _matmul(operands[0], operands[1])
         if node.op == "add":
-            _check_added(node, graph, where)
+            _check_width(node, graph, ADD_BITS, where)
         result = _quantize(operands[0], node) if node.op == "quantize" else OPS[node.op].function(*operands, **node.attrs)
         return _with_constants(result, node, operands) if node.op in ELEMENTWISE else result
     except LoweringError:
@@ -71,16 +80,17 @@ def refused(where: str, error: Exception) -> LoweringError:
     )
 
 
-def _check_added(node: Node, graph: Graph, where: str) -> None:
-    width = max((int(graph.consts[name].format.width.max(initial=0)) for name in node.inputs if name in graph.consts), default=0)
-    if width > ADD_BITS:
-        raise LoweringError(
-            "A constant is too wide to be added in the adder graph.",
-            where=where,
-            expected=f"at most {ADD_BITS} significant bits",
-            received=f"{width} bits",
-            fix="Bound the bias's bits (constraint on i and f), or start training with fewer fractional bits for it.",
-        )
+def _check_width(node: Node, graph: Graph, limit: int, where: str) -> None:
+    for name in node.inputs:
+        width = int((graph.consts[name].format.i + graph.consts[name].format.f).max(initial=0)) if name in graph.consts else 0
+        if width > limit:
+            raise LoweringError(
+                "A constant is too wide for the adder graph.",
+                where=f"{where}, constant {name}",
+                expected=f"at most {limit} significant bits",
+                received=f"{width} bits",
+                fix="Bound its bits (constraint on i and f), or start training with fewer fractional bits for it.",
+            )
 
 
 def _constants(x: Any) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
@@ -136,8 +146,11 @@ def _matmul(x: Any, w: NDArray[np.float64]) -> Any:
     if (w[~constant] == 0).all():
         return FVArray.from_lhs(offset, offset, np.ones_like(offset), x.hwconf)
     result, rest = None, np.where(constant[:, None], 0.0, w)
-    while rest.any():  # each round takes 24 bits off every weight
-        part = rest.astype(np.float32).astype(np.float64)
+    exact = IntArray.of_reals(rest)
+    lowest = trailing_zeros(exact.mantissa) - exact.f
+    while rest.any():
+        highest = np.frexp(np.abs(rest).max())[1]
+        part = np.where(lowest >= highest - SPAN, rest, 0.0)
         product = OPS["matmul"].function(x, part)
         result = product if result is None else result + product
         rest = rest - part

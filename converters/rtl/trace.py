@@ -6,6 +6,7 @@ alkaid is imported inside functions only, so that importing this package stays c
 from __future__ import annotations
 
 import logging
+import math
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
@@ -117,7 +118,7 @@ def predict(done: Traced, x: Any) -> dict[str, NDArray[np.float64]]:
     data = interpret.check_samples(done.graph, x)
     ports = interpret.quantize_inputs(done.graph, data)
     samples = len(next(iter(data.values())))
-    flat = np.concatenate([ports[port.name].reals().reshape(samples, -1) for port in done.graph.inputs], axis=1)
+    flat = np.concatenate([ports[port.name].reals().reshape(samples, math.prod(port.shape)) for port in done.graph.inputs], axis=1)
     y = done.comb.predict(np.ascontiguousarray(flat), n_threads=1) if samples else np.zeros((0, done.comb.shape[1]))
     return split_outputs(done.graph, np.asarray(y, np.float64))
 

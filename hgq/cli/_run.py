@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hgq.cli import _output
+from hgq.cli import _keras, _output
 
 if TYPE_CHECKING:
     from hgq.config import Recipe
@@ -29,8 +28,7 @@ def run(recipe: Recipe, out: Path, resume: bool, as_json: bool, command: Callabl
         MismatchError: two representations of the model differ.
         BudgetError: a budget was missed.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's greetings are nobody's business
-    _output.progress("loading Keras and TensorFlow …")
+    _keras.load()
     from hgq.training.run import train
     from hgq.workflow import finish
 

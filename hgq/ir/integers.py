@@ -1,8 +1,8 @@
 """`IntArray`: the arrays of the golden model. Integers only, exact or refused.
 
 All elements of one array share the exponent: value = ``mantissa * 2**-f``. Arrays follow the NumPy protocol, so the functions of
-`hgq.ir.ops` run on them unchanged. Before each operation its result is bounded from the actual data; what could leave 62 bits raises `Int64Overflow`
-instead of wrapping silently.
+`hgq.ir.ops` run on them unchanged. Before each operation its result is bounded from the actual data; what could leave 62 bits raises
+`Int64Overflow` instead of wrapping silently.
 """
 
 from __future__ import annotations

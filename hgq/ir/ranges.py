@@ -22,6 +22,10 @@ if TYPE_CHECKING:
 NO_BITS = -4096
 """`lsb` of an element that is always 0: coarser than anything, so that it never decides a sum's."""
 
+# NumPy's type stubs know nothing of arrays that follow its protocol.
+_minimum: Callable[[Any, Any], Any] = np.minimum
+_maximum: Callable[[Any, Any], Any] = np.maximum
+
 
 class RangeArray(NDArrayOperatorsMixin):
     """Intervals of real numbers on a grid.
@@ -103,7 +107,7 @@ def _hull(corners: Iterable[IntArray]) -> tuple[IntArray, IntArray]:
     first, *rest = corners
     low = high = first
     for corner in rest:
-        low, high = np.minimum(low, corner), np.maximum(high, corner)
+        low, high = _minimum(low, corner), _maximum(high, corner)
     return low, high
 
 
@@ -114,7 +118,7 @@ def _multiply(x: RangeArray, y: RangeArray) -> RangeArray:
 
 def _matmul(x: RangeArray, w: RangeArray) -> RangeArray:
     """`w` is constant (the spec says so), hence its sign tells which end of `x` counts."""
-    up, down = np.maximum(w.low, 0.0), np.minimum(w.low, 0.0)
+    up, down = _maximum(w.low, 0.0), _minimum(w.low, 0.0)
     low, high = x.low @ up + x.high @ down, x.high @ up + x.low @ down
     grid = np.where(w.low.mantissa == 0, NO_BITS, w.lsb)
     lsb = np.stack([(x.lsb + grid[:, j]).max(axis=-1, initial=NO_BITS) for j in range(grid.shape[-1])], axis=-1)

@@ -68,8 +68,8 @@ def _compact(graph: Graph, live: dict[str, np.ndarray]) -> Graph:
         x = node.inputs[0]
         if node.op == "matmul":
             w = graph.consts[node.inputs[1]]
-            rows = kept.get(x, np.arange(w.mantissa.shape[0]))
-            columns = np.arange(w.mantissa.shape[1])
+            rows: np.ndarray = kept[x] if x in kept else np.arange(w.mantissa.shape[0])
+            columns: np.ndarray = np.arange(w.mantissa.shape[1])
             if node.name not in whole:
                 mask = live[node.name].reshape(-1, len(columns)).any(axis=0)
                 columns = np.flatnonzero(mask) if mask.any() else columns[:1]

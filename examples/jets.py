@@ -39,7 +39,8 @@ def main(epochs: int = 120, ebops: float = 5000, out: str = "runs/jets_py", samp
     model = network(data.x_train.shape[1], data.outputs)
     steps = epochs * (len(data.x_train) // 1024 + 1)
     rate = keras.optimizers.schedules.CosineDecay(5e-3, steps, alpha=0.05)
-    model.compile(BitAdam(rate, bit_rate=8.0), keras.losses.SparseCategoricalCrossentropy(from_logits=True), ["accuracy"], jit_compile=True)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(BitAdam(rate, bit_rate=8.0), loss, metrics=["accuracy"], jit_compile=True)
 
     # The controller aims at the EBOPs of the firmware: of calibrated ranges, and without the neurons that freezing removes.
     budget = Budget(ebops, epochs, exact=lambda model: ebops_of(freeze(model, data.x_train)))

@@ -11,7 +11,7 @@ a cliff: a layer whose bits are all gone passes no gradient, so that no beta, no
   would wind up.
 * *Rescue.* While EBOPs are at or above the set-point, the state of the model is kept. When EBOPs have been below `collapsed` times the
   set-point for `patience` epochs without rising, that state is put back, and beta to a quarter of what it was then (an eighth the next
-  time, …).
+  time, …). It is for a model that died, and for one whose task is so easy that no loss asks for the bits it lost.
 
 Training sees the EBOPs of the ranges tracked so far, the firmware those of calibrated ranges and pruned neurons. What counts is the latter:
 `Budget` measures them through `exact` now and then and steers ``tracked * ratio``.
@@ -36,6 +36,8 @@ CLIP = 2.0
 """Largest error that the controller sees, as a factor: e**2."""
 
 
+RECOVERING = 1.1
+"""EBOPs that have risen by this factor within `patience` epochs need no rescue."""
 SLOWEST = 0.3
 """Least speed that the controller assumes of the bits."""
 
@@ -56,8 +58,8 @@ class Controller:
     integral: float = 0.4
     max_step: float = 0.7
     beta_range: tuple[float, float] = (1e-10, 1e-2)
-    collapsed: float = 0.6
-    patience: int = 6
+    collapsed: float = 0.93
+    patience: int = 8
     _error: float | None = None
     _low: int = 0
     _lowest: float = 0.0
@@ -83,11 +85,13 @@ class Controller:
         if ebops >= self.collapsed * setpoint or self._kept_beta is None:
             self._low = 0
             return False
-        if self._low and ebops > self._lowest * 1.02:  # it recovers by itself
-            self._low, self._lowest = 1, ebops
-            return False
-        self._low, self._lowest = self._low + 1, max(ebops, 1e-3)
+        if self._low == 0:
+            self._lowest = max(ebops, 1e-3)
+        self._low += 1
         if self._low <= self.patience:
+            return False
+        if ebops > self._lowest * RECOVERING:  # by itself: give it as long again
+            self._low, self._lowest = 1, ebops
             return False
         self._rescues += 1
         self._to(self._kept_beta / 2 ** (1 + self._rescues))
@@ -225,9 +229,7 @@ class Budget(keras.callbacks.Callback):
             if self.controller.worth_keeping(ebops, target):
                 self._kept = self._snapshot()
             if self.controller.update(ebops, target, self._speed()) and self._kept is not None:
-                log.warning(
-                    "EBOPs collapsed to %.0f: back to the last state above %.0f, with beta %.2g.", ebops, target, self.controller.beta
-                )
+                log.info("EBOPs fell to %.0f: back to the last state above %.0f, with beta %.2g.", ebops, target, self.controller.beta)
                 self._put_back(self._kept)
             self._assign()
         if epoch + 1 >= stage.end:  # should the stage be extended, the set-point has arrived and does not care where it came from
@@ -257,7 +259,8 @@ class Budget(keras.callbacks.Callback):
 
     def _put_back(self, values: list[Any]) -> None:
         for variable, value in zip(self._variables(), values, strict=True):
-            variable.assign(value)
+            # The state was on its way down: its momentum would carry it there again.
+            variable.assign(value * 0 if "momentum" in variable.path else value)
 
     def _variables(self) -> list[Any]:
         optimizer = getattr(self.model, "optimizer", None)

@@ -141,21 +141,26 @@ def test_nonsense_is_refused(arguments):
 
 
 def test_in_fit_and_rescue():
-    """In `fit`, on a model; then everything dies at once and is put back."""
+    """In `fit`, on a model, with `Select`: lands. Then everything dies at once, and is put back."""
     import keras
 
     from hgq.layers import QDense, qlayers, total_ebops
+    from hgq.training.select import Select
 
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((4,)), QDense(8, activation="relu"), QDense(3)])
-    model.compile(keras.optimizers.Adam(0.02), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.compile(keras.optimizers.Adam(0.02), keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
     rng = np.random.default_rng(0)
     y = rng.integers(0, 3, 256)
-    x = (rng.normal(0, 2, (3, 4))[y] + rng.normal(size=(256, 4))).astype(np.float32)
-    budget = Budget(700, epochs=60, beta=1e-5, warmup=0.1, ramp=0.3, exact=total_ebops)
-    history = model.fit(x, y, batch_size=64, epochs=60, verbose=0, callbacks=[budget])
+    x = (rng.normal(0, 1, (3, 4))[y] + rng.normal(size=(256, 4))).astype(np.float32)
+    budget = Budget(700, epochs=60, tolerance=0.1, beta=1e-5, warmup=0.1, ramp=0.3, exact=total_ebops)
+    select = Select(budget, "accuracy", True, lambda model: model.evaluate(x, y, verbose=0)[1])
+    history = model.fit(x, y, batch_size=64, epochs=60, verbose=0, callbacks=[budget, select])
     assert {"ebops", "beta", "setpoint"} <= set(history.history)
-    assert history.history["ebops"][0] > 2000 and abs(np.mean(history.history["ebops"][-10:]) / 682 - 1) < 0.1
+    assert history.history["ebops"][0] > 2000 and abs(np.median(history.history["ebops"][-30:]) / 665 - 1) < 0.3
+    chosen = select.put_back()
+    assert chosen is not None and 630 <= chosen.ebops <= 700 and chosen.epoch >= 24
+    assert total_ebops(model) == chosen.ebops and select.put_back(1) is None
 
     alive = total_ebops(model)
     budget.controller._kept_beta = budget.controller.beta

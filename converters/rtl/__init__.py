@@ -3,6 +3,8 @@
 =================  =====================================================================================
 `settings.py`      this backend's own options; the default pipeline for a part and clock
 `trace.py`         graph -> alkaid's adder graph, checked against the golden model; alkaid's own simulation of it
+`lower.py`         one node on alkaid's symbolic arrays
+`schedule.py`      which operation goes into which stage
 `pipeline.py`      adder graph -> stages and registers
 `layout.py`        which bits of the ports are what
 `emit.py`          stages -> `FirmwareProject`

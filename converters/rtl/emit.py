@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from hgq.project import FirmwareProject
 
 from .document import header, readme
 from .layout import Layout, mantissas, to_hex
-from .pipeline import Pipeline, pipelined, rtl_model
+from .pipeline import Pipeline, lowering, pipelined
 from .settings import Settings
 from .summary import summary
 from .trace import Traced
@@ -96,10 +97,21 @@ def _meta(pipeline: Pipeline, settings: Settings, counts: Mapping[str, Any]) -> 
 
 def _sources(pipeline: Pipeline, settings: Settings, counts: Mapping[str, Any]) -> Sources:
     """What alkaid writes, less its own scripts, simulator and metadata: those hold random identifiers and times."""
+    from alkaid.codegen import RTLModel
+
     suffix, name = SUFFIX[settings.flavor], settings.name
-    with rtl_model(pipeline.traced, settings) as model:
-        model.write()
-        folder = Path(model._path)
+    with lowering(pipeline.traced), tempfile.TemporaryDirectory(prefix="hgq-rtl-") as temporary:
+        folder = Path(temporary) / name
+        RTLModel(
+            pipeline.fsm,
+            folder,
+            prj_name=name,
+            flavor=settings.flavor,
+            print_latency=False,
+            part_name=settings.device.part,
+            clock_period=settings.clock_ns,
+            ternary_fuse=False,  # done already
+        ).write()
         hdl = {path.relative_to(folder).as_posix(): path.read_text() for path in folder.glob(f"src/**/*.{suffix}")}
         wanted = "xdc" if settings.device.family.vendor == "AMD" else "sdc"
         constraints = {path.relative_to(folder).as_posix(): path.read_text() for path in folder.glob(f"src/*.{wanted}")}

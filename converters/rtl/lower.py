@@ -110,6 +110,7 @@ def _with_constants(result: Any, node: Node, operands: list[Any]) -> Any:
     constant = np.broadcast_to(np.logical_and.reduce(np.broadcast_arrays(*(mask for mask, _ in pairs))), result.shape)
     if not constant.any():
         return result
+    result = result.copy()
     golden = OPS[node.op].function(*(IntArray.of_reals(value) for _, value in pairs), **node.attrs).reals()
     for index in zip(*np.nonzero(constant), strict=True):
         result[index] = FVariable.from_const(golden[index], result.hwconf)
@@ -133,6 +134,7 @@ def _quantize(x: Any, node: Node) -> Any:
         rounded[index] = (variable + odd) + (2.0 ** (-to_f - 1) - lsb)
         wrong[index] = True
     if wrong.any():
+        result = result.copy()
         result[wrong] = OPS["quantize"].function(rounded, **{**node.attrs, "rounding": "TRN"})[wrong]
     return result
 
@@ -141,17 +143,17 @@ def _matmul(x: Any, w: NDArray[np.float64]) -> Any:
     from alkaid.trace import FVArray
 
     mask, value = _constants(x)
-    constant = mask.all(axis=tuple(range(x.ndim - 1)))
+    constant = np.all(mask, axis=tuple(range(x.ndim - 1)))
     offset = np.where(constant, value, 0.0) @ w
     if (w[~constant] == 0).all():
         return FVArray.from_lhs(offset, offset, np.ones_like(offset), x.hwconf)
     result, rest = None, np.where(constant[:, None], 0.0, w)
     exact = IntArray.of_reals(rest)
-    lowest = trailing_zeros(exact.mantissa) - exact.f
+    lowest = np.asarray(trailing_zeros(exact.mantissa)) - exact.f
     while rest.any():
         highest = np.frexp(np.abs(rest).max())[1]
         part = np.where(lowest >= highest - SPAN, rest, 0.0)
         product = OPS["matmul"].function(x, part)
         result = product if result is None else result + product
         rest = rest - part
-    return result + offset if offset.any() else result
+    return result if result is None or not offset.any() else result + offset

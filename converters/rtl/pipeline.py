@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +13,7 @@ from hgq.errors import LoweringError
 
 from .layout import Layout, inputs_of, layout_of, outputs_of
 from .lower import ALKAID_ERRORS
+from .schedule import pipeline
 from .settings import Settings
 from .trace import Traced
 
@@ -61,9 +60,7 @@ class Pipeline:
     @property
     def stage_delays(self) -> list[float]:
         """Delay of each stage, in additions."""
-        from alkaid.trace.passes import add_surrogate
-
-        return [max((op.latency for op in add_surrogate(comb, _skip_op8_cost=True).ops), default=0.0) for comb in self.fsm.logic.values()]
+        return stage_delays(self.fsm)
 
 
 def pipelined(traced: Traced, settings: Settings) -> Pipeline:
@@ -72,42 +69,44 @@ def pipelined(traced: Traced, settings: Settings) -> Pipeline:
     Raises:
         LoweringError: no output depends on an input, so there is no hardware to write.
     """
-    with rtl_model(traced, settings) as model:
-        (inp,), (out,) = model.fsm.inp_signals, model.fsm.out_signals
-        layout_in = layout_of(inputs_of(traced.graph), inp.precisions)
-        layout_out = layout_of(outputs_of(traced.graph), out.precisions)
-        return Pipeline(traced, model._comb, model.fsm, layout_in, layout_out)
+    _refuse_constant(traced)
+    with lowering(traced):
+        comb = _fused(traced.comb) if settings.ternary_fuse else traced.comb
+        fsm = pipeline(comb, cutoff=settings.latency_cutoff, stages=settings.stages)
+    (inp,), (out,) = fsm.inp_signals, fsm.out_signals
+    layout_in = layout_of(inputs_of(traced.graph), inp.precisions)
+    layout_out = layout_of(outputs_of(traced.graph), out.precisions)
+    return Pipeline(traced, comb, fsm, layout_in, layout_out)
+
+
+def _fused(comb: Any) -> Any:
+    """Pairs of additions as one of three operands."""
+    from alkaid.trace.passes import add_surrogate, dead_code_elimin, fuse_ternary_adders
+
+    return add_surrogate(dead_code_elimin(fuse_ternary_adders(comb)), _skip_op8_cost=True)
+
+
+def stage_delays(fsm: Any) -> list[float]:
+    """Delay of each stage of alkaid's pipeline, in additions, counted from the registers before it."""
+    from alkaid.trace.passes import add_surrogate
+
+    return [max((op.latency for op in add_surrogate(comb, _skip_op8_cost=True).ops), default=0.0) for comb in fsm.logic.values()]
 
 
 @contextmanager
-def rtl_model(traced: Traced, settings: Settings) -> Iterator[Any]:
-    """The ``RTLModel`` that alkaid makes of a graph; its files, if it writes any, live as long as the block."""
-    from alkaid.codegen import RTLModel
-
-    _refuse_constant(traced)
-    with tempfile.TemporaryDirectory(prefix="hgq-rtl-") as folder:
-        try:
-            yield RTLModel(
-                traced.comb,
-                Path(folder) / settings.name,
-                prj_name=settings.name,
-                flavor=settings.flavor,
-                n_stages=settings.stages or -1,
-                latency_cutoff=settings.latency_cutoff or -1,
-                print_latency=False,
-                part_name=settings.device.part,
-                clock_period=settings.clock_ns,
-                ternary_fuse=settings.ternary_fuse,
-            )
-        except ALKAID_ERRORS as error:
-            if isinstance(error, LoweringError):
-                raise
-            raise LoweringError(
-                "alkaid cannot write this adder graph.",
-                where=f"model {traced.graph.name}",
-                received=f"{type(error).__name__}: {error}",
-                fix="Please report it with the .hgq file, or try other options: `hgq export --backend rtl --list-options`.",
-            ) from error
+def lowering(traced: Traced) -> Iterator[None]:
+    """Turn what alkaid raises inside the block into a `LoweringError`."""
+    try:
+        yield
+    except ALKAID_ERRORS as error:
+        if isinstance(error, LoweringError):
+            raise
+        raise LoweringError(
+            "alkaid cannot write this adder graph.",
+            where=f"model {traced.graph.name}",
+            received=f"{type(error).__name__}: {error}",
+            fix="Please report it with the .hgq file, or try other options: `hgq export --backend rtl --list-options`.",
+        ) from error
 
 
 def depends_on_input(traced: Traced) -> bool:

@@ -274,6 +274,22 @@ def test_stages(extra, stages):
     assert pipeline.latency_cycles == (stages + 1 if pipeline.clocked else 0)
 
 
+@pytest.mark.parametrize("cutoff", [1, 1.5, 2, 4, 7.5])
+def test_no_stage_is_longer_than_the_cutoff(cutoff):
+    """Unless it is a single operation; the bound on the number of stages is the depth over what is left of each after one operation."""
+    for seed in range(4):
+        pipeline = rtl.pipeline(random_graph(seed, (12, 10, 6)), Options(extra={"latency_cutoff": str(cutoff)}))
+        depth, longest = pipeline.comb.latency[1], 1.3  # of a single operation of these graphs
+        assert max(pipeline.stage_delays) <= max(cutoff, longest)
+        assert pipeline.stages <= np.ceil(depth / max(cutoff - longest, 0.5))
+
+
+def test_more_stages_than_work():
+    pipeline = rtl.pipeline(random_graph(1, (4, 3)), Options(extra={"stages": "30"}))
+    assert pipeline.stages == 30
+    assert pipeline.latency_cycles == 31
+
+
 # --- cost ---------------------------------------------------------------------------------------------------------------------------------
 
 
@@ -329,7 +345,7 @@ def test_verilator_combinational(tmp_path):
 
 @needs_verilator
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", (1, 2, 3, 4, 5, 6, 7, 9, 10, 11))
+@pytest.mark.parametrize("seed", (1, 2, 3, 4, 5, 6, 7, 9, 10, 13))
 def test_verilator_on_random_graphs(seed, tmp_path):
     graph = fuzz_graph(seed)
     extra = {"ternary_fuse": "true" if seed % 2 else "false", "latency_cutoff": str([1, 1.5, 3, 8, 100][seed % 5])}

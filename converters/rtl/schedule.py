@@ -28,7 +28,7 @@ def pack(comb: Any, cutoff: float) -> tuple[NDArray[np.int64], NDArray[np.float6
         delay = op.latency - max(comb.ops[operand].latency for operand in operands)
         stage[index] = stage[operands].max()
         start = max(end[operand] for operand in operands if stage[operand] == stage[index])
-        if start > 0 and start + delay > cutoff + SLACK:
+        if start > 0 and delay > 0 and start + delay > cutoff + SLACK:  # wires and inversions take no time, hence need no stage
             stage[index] += 1
             start = 0.0
         end[index] = start + delay

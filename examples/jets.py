@@ -53,7 +53,8 @@ def main(epochs: int = 120, ebops: float = 5000, out: str = "runs/jets_py", samp
         data.x_train, data.y_train, 1024, epochs, verbose=0, validation_data=validation, validation_batch_size=4096, callbacks=callbacks
     )
 
-    met = best.put_back() is not None
+    chosen = best.put_back()
+    met = chosen is not None and chosen.inside
     calibrate(model, data.x_train)
     graph = freeze(model)
     hgq_file.save(graph, Path(out) / "model.hgq", force=True)

@@ -259,7 +259,7 @@ class _Run:
             stage = self.budget.stage(self.epoch - 1)
             number = self.budget.stages.index(stage)
             extra = stage.end - stage.start - self.recipe.train.epochs
-            if self.epoch == stage.end and number not in self.select.chosen and extra < OVERTIME * self.recipe.train.epochs:
+            if self.epoch == stage.end and not self.select.has_chosen(number) and extra < OVERTIME * self.recipe.train.epochs:
                 self.budget.extend(number)
         return self.epoch >= self.budget.stages[-1].end
 

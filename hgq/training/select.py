@@ -13,19 +13,21 @@ from hgq.training.budget import Budget, Stage
 
 @dataclass(frozen=True)
 class Chosen:
-    """A model that was chosen: for which target, when, its EBOPs that count, and its validation metric."""
+    """A model that was chosen: for which target, when, its EBOPs that count, its validation metric, and whether it is inside the band."""
 
     target: float
     epoch: int
     ebops: float
     metric: float
+    inside: bool = True
 
 
 class Select(keras.callbacks.Callback):
     """For each stage of a `Budget`, keeps the weights of the best epoch whose measured EBOPs lie in ``[(1 - tolerance) * target, target]``.
 
     It looks only at epochs after the set-point has arrived, measures only those that could win (in the band as far as training can tell,
-    and of a better metric than the best so far), and asks for the metric again after the measurement, which calibrates the model.
+    and of a better metric than the best so far), and asks for the metric again after the measurement, which calibrates the model. Until
+    there is one inside the band, the nearest to it is kept.
 
     Args:
         budget: The controller; this callback must come after it.
@@ -43,23 +45,35 @@ class Select(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         stage = self.budget.stage(epoch)
         number = self._number(epoch)
-        if logs is None or not stage.settled(epoch) or not self._better(number, logs[self.metric]):
+        if logs is None or not stage.settled(epoch):
             return
-        slack = self.budget.tolerance / 2
-        if not self._inside(stage, logs["ebops"] * self.budget.ratio, slack):
+        if not self.has_chosen(number):
+            self._keep_nearest(number, stage, epoch, logs)
+        if not self._better(number, logs[self.metric]) or not self._inside(
+            stage, logs["ebops"] * self.budget.ratio, self.budget.tolerance / 2
+        ):
             return
         ebops = self.budget.measure(logs["ebops"])
         metric = self._score(self.model)
         if self._inside(stage, ebops, 0.0) and self._better(number, metric):
-            self.chosen[number] = Chosen(stage.target, epoch, ebops, metric)
-            self._weights[number] = [variable.numpy() for variable in self.model.variables]
+            self._keep(number, Chosen(stage.target, epoch, ebops, metric))
 
-    def has_chosen(self, epoch: int) -> bool:
-        """Whether the stage of this epoch has its model."""
-        return self._number(epoch) in self.chosen
+    def _keep(self, number: int, chosen: Chosen) -> None:
+        self.chosen[number] = chosen
+        self._weights[number] = [variable.numpy() for variable in self.model.variables]
+
+    def _keep_nearest(self, number: int, stage: Stage, epoch: int, logs: Any) -> None:
+        ebops, middle = logs["ebops"] * self.budget.ratio, stage.target * (1 - self.budget.tolerance / 2)
+        before = self.chosen.get(number)
+        if before is None or abs(ebops - middle) < abs(before.ebops - middle):
+            self._keep(number, Chosen(stage.target, epoch, ebops, float(logs[self.metric]), inside=False))
+
+    def has_chosen(self, number: int) -> bool:
+        """Whether this stage has a model inside its band."""
+        return number in self.chosen and self.chosen[number].inside
 
     def put_back(self, number: int = 0) -> Chosen | None:
-        """Give the model the state that was chosen for this stage, ranges included; None, and no change, if there is none."""
+        """Give the model the state that was chosen for this stage, ranges included; None, and no change, if no epoch had settled."""
         if number not in self.chosen:
             return None
         for variable, value in zip(self.model.variables, self._weights[number], strict=True):
@@ -76,8 +90,10 @@ class Select(keras.callbacks.Callback):
     def _better(self, number: int, metric: float) -> bool:
         if metric != metric:
             return False
-        best = self.chosen.get(number)
-        return best is None or (metric > best.metric if self.higher_is_better else metric < best.metric)
+        if not self.has_chosen(number):
+            return True
+        best = self.chosen[number]
+        return metric > best.metric if self.higher_is_better else metric < best.metric
 
     def state(self) -> tuple[dict[str, Any], list[Any]]:
         """All that changes, for a checkpoint."""

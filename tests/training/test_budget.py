@@ -159,7 +159,7 @@ def test_in_fit_and_rescue():
     assert {"ebops", "beta", "setpoint"} <= set(history.history)
     assert history.history["ebops"][0] > 2000 and abs(np.median(history.history["ebops"][-30:]) / 665 - 1) < 0.3
     chosen = select.put_back()
-    assert chosen is not None and 630 <= chosen.ebops <= 700 and chosen.epoch >= 24
+    assert chosen is not None and chosen.inside and 630 <= chosen.ebops <= 700 and chosen.epoch >= 24
     assert total_ebops(model) == chosen.ebops and select.put_back(1) is None
 
     alive = total_ebops(model)

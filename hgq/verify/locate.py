@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hgq.errors import LoweringError
 from hgq.ir import interpret
 from hgq.ir.graph import Graph
 from hgq.verify.vectors import Data
@@ -58,12 +59,19 @@ def minimal_input(graph: Graph, sample: Data, simulate: Callable[[Data], Mapping
 
 
 def truncated_bisection(graph: Graph, sample: Data, simulate: Callable[[Data, Graph], Mapping[str, Any]]) -> str:
-    """The first node that a backend gets wrong: it is given ever shorter beginnings of the graph, which it compiles and simulates."""
+    """The first node that a backend gets wrong: it is given ever shorter beginnings of the graph, which it compiles and simulates.
+
+    Empty when the backend refuses such a beginning: a mismatch that was found must not end as a refusal.
+    """
     low, high = 0, len(graph.nodes) - 1
     while low < high:
         middle = (low + high) // 2
         beginning = graph.with_(outputs=(graph.nodes[middle].name,), nodes=graph.nodes[: middle + 1])
-        if differing(interpret.run(beginning, sample), simulate(sample, beginning)).any():
+        try:
+            wrong = differing(interpret.run(beginning, sample), simulate(sample, beginning)).any()
+        except LoweringError:
+            return ""
+        if wrong:
             high = middle
         else:
             low = middle + 1

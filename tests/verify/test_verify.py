@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from hgq import plugins
-from hgq.errors import DataError, ToolNotFound
+from hgq.errors import DataError, LoweringError, ToolNotFound
 from hgq.ir import interpret
 from hgq.ir.graph import Graph
 from hgq.verify import corner_samples, verify
@@ -97,6 +97,20 @@ def test_a_minimal_input_has_no_element_that_could_be_zero(graph):
         less.flat[index] = 0.0
         golden, other = interpret.run(graph, {"x": less}), simulate({"x": less})
         assert all(np.array_equal(golden[key], other[key]) for key in golden)
+
+
+def test_a_backend_that_refuses_a_part_of_the_graph_does_not_hide_its_mismatch(graph, use):
+    class Picky(FakeBackend):
+        def simulate(self, graph, options, x, workdir, simulator=None):
+            if len(graph.nodes) < 6:
+                raise LoweringError("Too short.")
+            return super().simulate(graph, options, x, workdir, simulator)
+
+    use(Picky(spoiled("matmul", "dense_0/matmul")))
+    verdict = verify(graph, random_samples(graph, 100), backends=("fake",))
+    assert not verdict.ok
+    assert verdict.checks[0].divergence is not None
+    assert verdict.checks[0].divergence.node == ""
 
 
 def test_a_missing_tool_is_a_skipped_check(graph, use):

@@ -37,15 +37,6 @@ def test_random_models_are_exact_in_and_out_of_the_calibrated_range(seed):
         assert_exact(model, 3 * x, graph)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("seed", range(6, 100))
-def test_a_hundred_random_models_are_exact(seed):
-    model, x = random_model(seed)
-    graph = freeze(model, x[:200])
-    assert_exact(model, x, graph)
-    assert_exact(model, 3 * x, graph)
-
-
 def test_every_layer_and_structure(x):
     inputs = keras.Input((4, 2), name="hits per layer")
     h = keras.layers.Flatten()(QInput(name="in")(inputs))

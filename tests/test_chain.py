@@ -15,7 +15,7 @@ from hgq.verify.vectors import join
 from tests.random_models import random_model
 
 COMPILED = (200, 202, 203, 205, 206, 207, 209, 210, 212, 216)
-"""Random models that every backend takes. Left out: constant ones, which rtl refuses, and an unsigned WRAP_SM, which ap_fixed does not have."""
+"""Random models that every backend takes: none is constant, which rtl refuses, or has an unsigned WRAP_SM, which ap_fixed lacks."""
 
 
 def check_up_to_rtl(seed: int) -> None:

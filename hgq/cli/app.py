@@ -64,7 +64,7 @@ def run(arguments: list[str] | None = None) -> None:
     debug = _debug_level()
     _conflict.warn()
     try:
-        build()(args=arguments, prog_name="hgq")
+        _run_verb(arguments)
     except HGQError as error:
         _leave(error, debug)
     except ImportError as error:
@@ -78,6 +78,14 @@ def run(arguments: list[str] | None = None) -> None:
         sys.exit(130)
     except Exception as error:
         _leave(error, debug)
+
+
+def _run_verb(arguments: list[str] | None) -> None:
+    try:
+        build()(args=arguments, prog_name="hgq")
+    except SystemExit:
+        sys.stdout.flush()  # now: a reader that went away cannot be dealt with while the interpreter shuts down
+        raise
 
 
 def _leave(error: Exception, debug: int) -> None:

@@ -195,7 +195,7 @@ def test_debug_shows_the_traceback(monkeypatch, here):
 def test_a_reader_that_goes_away_is_no_error(model):
     command = " ".join(["exec", sys.executable, "-c", "'from hgq.cli import main; main()'", "doctor", "--json"])
     done = subprocess.run(["bash", "-c", f"set -o pipefail; ( {command} ) | true"], capture_output=True, text=True, timeout=60)
-    assert done.returncode in (0, app.BROKEN_PIPE, 1) and "Traceback" not in done.stderr
+    assert done.returncode in (0, app.BROKEN_PIPE) and "Traceback" not in done.stderr
 
 
 def test_main_is_the_entry_point():

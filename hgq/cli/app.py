@@ -81,10 +81,14 @@ def run(arguments: list[str] | None = None) -> None:
 
 
 def _run_verb(arguments: list[str] | None) -> None:
+    out = sys.stdout
     try:
         build()(args=arguments, prog_name="hgq")
     except SystemExit:
-        sys.stdout.flush()  # now: a reader that went away cannot be dealt with while the interpreter shuts down
+        if sys.stdout is not out:  # click's answer to a reader that went away; its exit code, 1, would read as a mismatch
+            sys.stdout = out
+            raise BrokenPipeError from None
+        out.flush()  # now: while the interpreter shuts down it is too late to deal with such a reader
         raise
 
 

@@ -100,7 +100,7 @@ def test_train_to_the_end(place):
     names = {path.name for path in (place / "run").iterdir()}
     assert names >= {"recipe.toml", "history.csv", "model.keras", "model.hgq", "pareto", "estimate.json", "verify.json", "report.html"}
     again = hgq(place, "train", "r.toml", "--out", "run", "--resume")
-    assert again.returncode == 0 and "Report: run/report.html" in again.stdout and "300" in again.stdout
+    assert again.returncode == 0 and "run/report.html" in again.stdout and "300" in again.stdout
 
 
 @pytest.mark.slow

@@ -34,6 +34,7 @@ def render(
     verify: Any = None,
     *,
     budgets: Sequence[float] = (),
+    result: Mapping[str, Any] | None = None,
 ) -> str:
     """The page.
 
@@ -44,6 +45,7 @@ def render(
         estimate: An `Estimate`, or what its `to_dict` gives.
         verify: A `hgq.verify.Verdict`, or what its `to_dict` gives.
         budgets: EBOPs budgets that were asked for.
+        result: What ``result.json`` of a run holds: the models that were delivered, with their test metric.
 
     Returns:
         HTML text. The same arguments give the same text.
@@ -55,7 +57,9 @@ def render(
     metric = metric_of(rows)
     points = [(_real(p.get("ebops")), _real(p.get("metric"))) for p in pareto or ()]
     points = [p for p in points if math.isfinite(p[0]) and math.isfinite(p[1])]
-    chosen = _nearest(points, ebops)
+    models = [{**point, "main": index == result["main"]} for index, point in enumerate(result["points"])] if result else []
+    main = next((model for model in models if model["main"]), None)
+    chosen = (_real(main["ebops"]), _real(main["val"])) if main else _nearest(points, ebops)
     return _template().render(
         graph=graph,
         digest=graph.digest()[:16],
@@ -64,6 +68,9 @@ def render(
         budgets=[float(b) for b in budgets],
         metric=_words(metric),
         chosen=chosen,
+        models=models,
+        main=main,
+        test_metric="Test accuracy" if result and result["metric"] == "accuracy" else "Mean squared error, test",
         pareto_chart=_pareto_chart(points, rows, metric, budgets, chosen),
         pareto=[{"ebops": cost, "metric": _metric_text(value, metric)} for cost, value in front(points, higher_is_better=_rises(metric))],
         curves=_curves(rows, budgets),

@@ -19,13 +19,16 @@ ESTIMATE_KEYS = frozenset(
     (*ESTIMATE_RANGES, "part", "clock_ns", "backend", "strategy", "ebops", "utilisation", "meets_clock", "layers", "based_on")
 )
 VERIFY_KEYS = frozenset(("ok", "samples", "corners", "checks"))
-"""What the page needs of ``estimate.json`` and ``verify.json``."""
+RESULT_KEYS = frozenset(("points", "main", "metric"))
+POINT_KEYS = frozenset(("budget", "ebops", "val", "test", "test_samples", "within", "hgq_file"))
+"""What the page needs of ``estimate.json``, ``verify.json`` and ``result.json``."""
 
 
 def report(run_dir: str | os.PathLike[str]) -> Path:
     """Write ``report.html`` into a run directory, from what is there; only ``model.hgq`` is required.
 
-    Reads ``model.hgq``, ``recipe.toml`` (budgets), ``history.csv``, ``pareto/pareto.json``, ``estimate.json`` and ``verify.json``.
+    Reads ``model.hgq``, ``recipe.toml`` (budgets), ``result.json`` (the models delivered), ``history.csv``, ``pareto/pareto.json``,
+    ``estimate.json`` and ``verify.json``.
 
     Raises:
         DataError: not a run directory.
@@ -49,6 +52,7 @@ def report(run_dir: str | os.PathLike[str]) -> Path:
         _mapping(folder / "estimate.json", ESTIMATE_KEYS, ESTIMATE_RANGES),
         _mapping(folder / "verify.json", VERIFY_KEYS),
         budgets=_budgets(folder / "recipe.toml"),
+        result=_result(folder / "result.json"),
     )
     return write_file_atomically(folder / "report.html", page, force=True)
 
@@ -86,6 +90,19 @@ def _mapping(path: Path, keys: frozenset[str], ranges: tuple[str, ...] = ()) -> 
     raise FileFormatError(
         "A file of the run is damaged.", where=str(path), expected=expected, received=received or "numbers without a range"
     )
+
+
+def _result(path: Path) -> Any:
+    """The models that were delivered, each with what the page shows of it."""
+    content = _mapping(path, RESULT_KEYS)
+    if content is None:
+        return None
+    points, main = content["points"], content["main"]
+    whole = isinstance(points, list) and all(isinstance(point, dict) and set(point) >= POINT_KEYS for point in points)
+    if not whole or not isinstance(main, int) or not 0 <= main < len(points):
+        expected = f"points with {', '.join(sorted(POINT_KEYS))}, and main, the index of one"
+        raise FileFormatError("A file of the run is damaged.", where=str(path), expected=expected, received=f"main {main!r}")
+    return content
 
 
 def _points(path: Path) -> list[Any] | None:

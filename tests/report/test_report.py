@@ -293,6 +293,15 @@ def test_a_run_directory(run_dir):
     assert report(run_dir) == path, "a second report replaces the first"
 
 
+def test_the_delivered_models_are_shown_with_their_test_metric(run_dir):
+    point = {"budget": 5000.0, "ebops": 4766, "val": 0.7248, "test": 0.7071, "test_samples": 14000, "within": True, "hgq_file": "model.hgq"}
+    missed = {**point, "budget": 900.0, "ebops": 1234, "val": 0.61, "test": 0.6022, "within": False, "hgq_file": "budgets/900/model.hgq"}
+    (run_dir / "result.json").write_text(json.dumps({"points": [point, missed], "main": 0, "metric": "accuracy"}))
+    text = Page(report(run_dir).read_text(encoding="utf-8")).text
+    for piece in ("Test accuracy", "70.71 %", "on 14,000 samples it never saw", "model.hgq (this page)", "4,766", "1,234", "60.22 %"):
+        assert piece in text
+
+
 def test_a_run_directory_with_the_model_alone(tmp_path, graph):
     file.save(graph, tmp_path / "model.hgq")
     Page(report(tmp_path).read_text(encoding="utf-8"))
@@ -312,6 +321,8 @@ def test_a_run_directory_with_the_model_alone(tmp_path, graph):
         ("verify.json", "[1]"),
         ("pareto/pareto.json", "3"),
         ("pareto/pareto.json", "[3]"),
+        ("result.json", '{"points": [{}], "main": 0, "metric": "accuracy"}'),
+        ("result.json", '{"points": [], "main": 0, "metric": "accuracy"}'),
     ],
 )
 def test_damaged_files_are_named(run_dir, name, content):

@@ -84,9 +84,10 @@ def command(
     for check in verdict.checks:
         if check.divergence is not None:
             found = check.divergence
+            node = f"first at node {found.node} ({found.op}), layer {found.layer or '?'}, " if found.node else ""
             raise MismatchError(
                 f"{check.name} differs from the golden model on {check.mismatches:,} of {check.samples:,} samples.",
-                where=f"node {found.node or '(not narrowed down)'} ({found.op}), layer {found.layer or '?'}, on input {found.input}",
+                where=f"{node}on input {found.input}",
                 expected=str(found.expected),
                 received=str(found.received),
                 fix=found.note or "This is a bug in hgqc or in the backend: please report it with the .hgq file and the input above.",

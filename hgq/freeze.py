@@ -16,7 +16,7 @@ import math
 import os
 import re
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,26 +33,24 @@ from hgq.ir.graph import Graph
 from hgq.layers import QLayer
 from hgq.passes import optimize as run_passes
 from hgq.samples import load_samples
+from hgq.stock import FREEZERS, freezes
 
 log = logging.getLogger("hgq.freeze")
-
-Freezer = Callable[..., Ref]
-FREEZERS: dict[type, Freezer] = {}
 
 NEAREST = {"Dense": "QDense", "BatchNormalization": "QBatchNormalization", "Activation": 'QActivation or Activation("relu")'}
 
 
-def freezes(*classes: type) -> Callable[[Freezer], Freezer]:
-    """Register ``function(layer, b, *inputs) -> Ref`` for layers of exactly these classes."""
-
-    def register(function: Freezer) -> Freezer:
-        FREEZERS.update(dict.fromkeys(classes, function))
-        return function
-
-    return register
-
-
-@freezes(keras.layers.Dropout, keras.layers.GaussianNoise, keras.layers.GaussianDropout, keras.layers.Identity)
+@freezes(
+    keras.layers.Dropout,
+    keras.layers.SpatialDropout1D,
+    keras.layers.SpatialDropout2D,
+    keras.layers.SpatialDropout3D,
+    keras.layers.AlphaDropout,
+    keras.layers.GaussianNoise,
+    keras.layers.GaussianDropout,
+    keras.layers.ActivityRegularization,
+    keras.layers.Identity,
+)
 def _pass_through(layer: keras.layers.Layer, b: GraphBuilder, x: Ref) -> Ref:
     """Does nothing in inference."""
     return x
@@ -165,7 +163,7 @@ def _refuse_unfreezable(model: keras.Model) -> None:
 
 
 def _own_layers() -> list[str]:
-    return [name for name in hgq_layers.__all__ if inspect.isclass(getattr(hgq_layers, name)) and name != "QLayer"]
+    return [name for name in hgq_layers.__all__ if inspect.isclass(getattr(hgq_layers, name)) and name not in ("QLayer", "QMerge")]
 
 
 def _can_freeze(layer: keras.layers.Layer) -> bool:

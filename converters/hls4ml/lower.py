@@ -45,6 +45,7 @@ class Layer:
 
 
 PREVIOUS = "<previous>"
+MAX_RANK = 3
 FLOAT32_BITS = 24
 
 
@@ -335,11 +336,37 @@ def _add(context: Context, node: Node) -> Iterator[Layer]:
         if (bias := context.const(y)) is not None:
             yield _scale_and_shift(context, node, x, node.name, None, bias)
             return
-    first, second = node.inputs
-    if context.shape(first) != context.shape(second):
-        shapes = f"{context.shape(first)} and {context.shape(second)}"
-        raise refused(node, "hls4ml adds tensors of one shape only.", "equal shapes", shapes)
-    yield Layer(node.name, "Merge", node.inputs, {"result": context.type_of(node.name)}, {"op": "add"})
+    yield _merge(context, node)
+
+
+MERGES = {"add": "add", "subtract": "subtract", "maximum": "maximum", "minimum": "minimum", "product": "multiply"}
+"""hls4ml's functions that combine two tensors."""
+
+
+@lowers("subtract")
+@lowers("maximum")
+@lowers("minimum")
+@lowers("product")
+def _merge_rule(context: Context, node: Node) -> Iterator[Layer]:
+    yield _merge(context, node)
+
+
+def _merge(context: Context, node: Node) -> Layer:
+    if any(context.const(name) is not None for name in node.inputs):
+        raise refused(node, "hls4ml merges no constants.", "two tensors", f"{node.op} with a constant")
+    shapes = [context.shape(name) for name in node.inputs]
+    if shapes[0] != shapes[1]:
+        raise refused(node, f"hls4ml's {MERGES[node.op]} takes tensors of one shape only.", "equal shapes", f"{shapes[0]} and {shapes[1]}")
+    return Layer(node.name, "Merge", node.inputs, {"result": context.type_of(node.name)}, {"op": MERGES[node.op]})
+
+
+@lowers("concatenate")
+def _concatenate(context: Context, node: Node) -> Iterator[Layer]:
+    rank = len(context.shape(node.name))
+    if rank > MAX_RANK:
+        raise refused(node, f"hls4ml concatenates at most {MAX_RANK} axes.", f"at most {MAX_RANK} axes", f"{rank} axes")
+    attributes = {"axis": node.attrs["axis"] + 1, "op": f"concatenate{rank}d"}
+    yield Layer(node.name, "Concatenate", node.inputs, {"result": context.type_of(node.name)}, attributes)
 
 
 @lowers("multiply")
@@ -388,3 +415,67 @@ def _relu(context: Context, node: Node) -> Iterator[Layer]:
 @lowers("reshape")
 def _reshape(context: Context, node: Node) -> Iterator[Layer]:
     yield Layer(node.name, "Reshape", node.inputs, {"result": context.type_of(node.name)}, {"target_shape": list(node.attrs["shape"])})
+
+
+# --------------------------------------------------------------------------------------------------------- movements
+
+
+@lowers("transpose")
+def _transpose(context: Context, node: Node) -> Iterator[Layer]:
+    yield Layer(node.name, "Transpose", node.inputs, {"result": context.type_of(*node.inputs)}, {"perm": list(node.attrs["axes"])})
+
+
+@lowers("take")
+def _take(context: Context, node: Node) -> Iterator[Layer]:
+    axis, indices, shape = node.attrs["axis"], node.attrs["indices"], context.shape(node.inputs[0])
+    size, count = shape[axis], len(indices)
+    start, factor = indices[0], count // size
+    yield _flattened(context, node.inputs[0], shape, axis)
+    if tuple(indices) == tuple(range(start, start + count)):
+        yield _image(context, node, "Cropping2D", shape, axis, count, crop_left=start, crop_right=size - start - count)
+    elif _resized(size, count) == tuple(indices):
+        yield _image(context, node, "Resize", shape, axis, count, algorithm="nearest")
+    else:
+        expected = f"a range of indices, or each {factor or 2} times in turn"
+        raise refused(node, "hls4ml cannot pick elements in any order.", expected, str(indices)[:80])
+    yield _restored(context, node, node.inputs[0])
+
+
+def _resized(size: int, count: int) -> tuple[int, ...]:
+    """The element that hls4ml's ``resize_nearest`` puts at each place: it divides in 16 fractional bits."""
+    ratio = (size << 16) // count + 1
+    return tuple(place * ratio >> 16 for place in range(count))
+
+
+@lowers("pad")
+def _pad(context: Context, node: Node) -> Iterator[Layer]:
+    shape = list(context.shape(node.inputs[0]))
+    source = node.inputs[0]
+    for axis, (before, after) in enumerate(node.attrs["widths"]):
+        if before or after:
+            width = shape[axis] + before + after
+            yield _flattened(context, node.inputs[0], tuple(shape), axis, source)
+            yield _image(context, node, "ZeroPadding2D", tuple(shape), axis, width, pad_left=before, pad_right=after)
+            shape[axis], source = width, PREVIOUS
+    yield _restored(context, node, node.inputs[0], source)
+
+
+def _flattened(context: Context, x: str, shape: tuple[int, ...], axis: int, source: str | None = None) -> Layer:
+    """Three axes around one: as hls4ml sees an image, that one is its width. In parallel a reshape is free."""
+    target = [prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :])]
+    return Layer(None, "Reshape", (source or x,), {"result": context.type_of(x)}, {"target_shape": target})
+
+
+def _image(context: Context, node: Node, kind: str, shape: tuple[int, ...], axis: int, width: int, **attributes: Any) -> Layer:
+    height, n_in, channels = prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :])
+    if kind != "Resize":
+        sides = ("pad_top", "pad_bottom") if kind == "ZeroPadding2D" else ("crop_top", "crop_bottom")
+        attributes.update(dict.fromkeys(sides, 0))
+    sizes = {"in_height": height, "in_width": n_in, "out_height": height, "out_width": width, "n_chan": channels}
+    # one type for operand and result: hls4ml's functions take no other
+    types = {"result": context.type_of(*node.inputs)}
+    return Layer(None, kind, (PREVIOUS,), types, {**sizes, "data_format": "channels_last", **attributes})
+
+
+def _restored(context: Context, node: Node, x: str, source: str = PREVIOUS) -> Layer:
+    return Layer(node.name, "Reshape", (source,), {"result": context.type_of(x)}, {"target_shape": list(context.shape(node.name))})

@@ -20,7 +20,7 @@ from hgq.errors import LoweringError
 from hgq.ir.graph import Graph, Node
 from hgq.ir.integers import IntArray
 from hgq.ir.ops import OPS
-from hgq.numerics import trailing_zeros
+from hgq.numerics import bit_length, trailing_zeros
 
 ADD_BITS = 31
 """alkaid stores an added constant in a signed 32-bit integer."""
@@ -34,7 +34,8 @@ SPAN = 28
 ALKAID_ERRORS = (ArithmeticError, AssertionError, LookupError, NotImplementedError, RuntimeError, StopIteration, TypeError, ValueError)
 """What alkaid raises on input that it did not foresee; it has no exception class of its own."""
 
-ELEMENTWISE = ("quantize", "relu", "add", "multiply")
+MERGES = ("add", "subtract", "maximum", "minimum", "product")
+ELEMENTWISE = ("quantize", "relu", "multiply", *MERGES)
 
 
 def lower(node: Node, values: Mapping[str, Any], graph: Graph) -> Any:
@@ -57,6 +58,9 @@ def lower(node: Node, values: Mapping[str, Any], graph: Graph) -> Any:
             return _matmul(operands[0], operands[1])
         if node.op == "add":
             _check_width(node, graph, ADD_BITS, where)
+        if node.op in MERGES:
+            for name, x in zip(node.inputs, operands, strict=True):
+                _check_elements(name, x, WEIGHT_BITS if node.op == "product" else ADD_BITS, where)
         result = _quantize(operands[0], node) if node.op == "quantize" else OPS[node.op].function(*operands, **node.attrs)
         return _with_constants(result, node, operands) if node.op in ELEMENTWISE else result
     except LoweringError:
@@ -91,6 +95,20 @@ def _check_width(node: Node, graph: Graph, limit: int, where: str) -> None:
                 received=f"{width} bits",
                 fix="Bound its bits (constraint on i and f), or start training with fewer fractional bits for it.",
             )
+
+
+def _check_elements(name: str, x: Any, limit: int, where: str) -> None:
+    """Constant elements of a value become weights or added constants in alkaid."""
+    exact = IntArray.of_reals(_constants(x)[1])
+    width = int(bit_length(np.abs(exact.mantissa) >> trailing_zeros(exact.mantissa)).max(initial=0))
+    if width > limit:
+        raise LoweringError(
+            "An element that is always the same number is too wide for the adder graph.",
+            where=f"{where}, operand {name}",
+            expected=f"at most {limit} significant bits",
+            received=f"{width} bits",
+            fix="Put a quantizer with fewer bits before this layer.",
+        )
 
 
 def _constants(x: Any) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:
@@ -143,6 +161,9 @@ def _matmul(x: Any, w: NDArray[np.float64]) -> Any:
     from alkaid.trace import FVArray
 
     mask, value = _constants(x)
+    known = (mask | ~w.any(axis=1)).all(axis=-1)
+    if known.any() and not known.all():
+        return _matmul_of_unknown_rows(x, w, known, np.where(mask, value, 0.0) @ w)
     constant = np.all(mask, axis=tuple(range(x.ndim - 1)))
     offset = np.where(constant, value, 0.0) @ w
     if (w[~constant] == 0).all():
@@ -157,3 +178,14 @@ def _matmul(x: Any, w: NDArray[np.float64]) -> Any:
         result = product if result is None else result + product
         rest = rest - part
     return result if result is None or not offset.any() else result + offset
+
+
+def _matmul_of_unknown_rows(x: Any, w: NDArray[np.float64], known: NDArray[np.bool_], values: NDArray[np.float64]) -> Any:
+    """Positions where the product is a number (padding is) are filled in, since alkaid solves each position alone and wants a variable."""
+    from alkaid.trace import FVariable, FVArray
+
+    result = np.empty(values.shape, object)
+    result[~known] = np.asarray(_matmul(x[~known], w))
+    for index in zip(*np.nonzero(known), strict=True):
+        result[index] = [FVariable.from_const(value, x.hwconf) for value in values[index]]
+    return FVArray(result, x.solver_options, hwconf=x.hwconf)

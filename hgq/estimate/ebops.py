@@ -9,13 +9,24 @@ from hgq.ir.show import declared_format
 from hgq.numerics import Fixed, Ints
 from hgq.resources import ebops as formula
 
+MERGES = ("add", "subtract", "maximum", "minimum", "product")
+"""Ops that combine two values element by element."""
+
 
 def ebops_by_node(graph: Graph) -> dict[str, int]:
-    """EBOPs of each node; zero where nothing is multiplied by, or added to, a constant.
+    """EBOPs of each node; zero where nothing is multiplied, added or compared.
 
-    Data count with the bits that their port or quantizer declares (the wires), constants with the bits that they really need.
+    Data count with the bits that their port or quantizer declares (the wires), constants with the bits that they really need. What two
+    values are merged into counts, when it is merged or scaled further, with the bits that the formulas give it.
     """
-    return {node.name: _node(graph, node) for node in graph.nodes}
+    costs: dict[str, int] = {}
+    merged: dict[str, Ints] = {}
+    for node in graph.nodes:
+        if node.op in MERGES and not any(name in graph.consts for name in node.inputs):
+            costs[node.name], merged[node.name] = _merge(graph, node, merged)
+        else:
+            costs[node.name] = _with_constant(graph, node, merged)
+    return costs
 
 
 def ebops_of(graph: Graph) -> int:
@@ -35,19 +46,31 @@ def operands(graph: Graph, node: Node) -> tuple[str, Const] | None:
     return (data[0], graph.consts[consts[0]]) if len(consts) == 1 and len(data) == 1 else None
 
 
-def _node(graph: Graph, node: Node) -> int:
+def _bits(graph: Graph, name: str, merged: dict[str, Ints]) -> Ints:
+    return merged[name] if name in merged else declared_format(graph, name).width
+
+
+def _merge(graph: Graph, node: Node, merged: dict[str, Ints]) -> tuple[int, Ints]:
+    shape = graph.shapes()[node.name]
+    bits = [np.broadcast_to(_bits(graph, name, merged), shape) for name in node.inputs]
+    cost, result = formula.product(bits) if node.op == "product" else formula.merged(bits)
+    return int(cost), np.asarray(result, np.int64)
+
+
+def _with_constant(graph: Graph, node: Node, merged: dict[str, Ints]) -> int:
     pair = operands(graph, node)
     if pair is None:
         return 0
     data, const = pair
-    bits_x, bits_c = declared_format(graph, data).width, constant_bits(const)
+    bits_c = constant_bits(const)
     if node.op == "matmul":
-        return int(formula.dense(bits_x, bits_c))
+        return int(formula.dense(declared_format(graph, data).width, bits_c))
     # Element by element: one position for each element of the result.
+    bits_x = _bits(graph, data, merged)
     shape = np.broadcast_shapes(bits_x.shape, bits_c.shape)
     flat_x, flat_c = (np.broadcast_to(bits, shape).reshape(-1) for bits in (bits_x, bits_c))
     if node.op == "multiply":
         return int(formula.scale_offset(flat_x, flat_c))
-    if node.op == "add":
+    if node.op in ("add", "subtract", "maximum", "minimum"):
         return int(formula.scale_offset(flat_x, None, flat_c))
     return 0

@@ -96,6 +96,9 @@ def dsp_candidates(graph: Graph) -> dict[str, int]:
 
 
 def _candidates(graph: Graph, node: Node) -> int:
+    if node.op == "product":
+        bits = [declared_format(graph, name).width for name in node.inputs]
+        return int(np.count_nonzero(bits[0] * bits[1] >= LUT_PER_DSP))
     pair = operands(graph, node)
     if pair is None or node.op not in ("matmul", "multiply"):
         return 0

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from hgq.ir.graph import Graph
+from hgq.ir.graph import Graph, Node
 from hgq.ir.interpret import evaluate
 from hgq.ir.ranges import NO_BITS, RangeArray
+from hgq.numerics import MAX_WIDTH, bit_length
 
 FLOAT32_BITS = 24
+MERGES = ("add", "subtract", "product")
 
 
 def beyond_float32(graph: Graph) -> list[str]:
-    """One sentence for each product whose partial sums float32 might round, in the worst case the formats allow.
+    """One sentence for each product or merge that float32 might round, in the worst case the formats allow.
 
     All products of one output lie on a common grid, so float32 sums them exactly in any order as long as the sum of their magnitudes stays
     below 2**24 grid steps. Beyond that ``predict`` can differ from the firmware, which is then the more exact of the two.
@@ -20,6 +22,8 @@ def beyond_float32(graph: Graph) -> list[str]:
     values = evaluate(graph, {port.name: RangeArray.of_format(port.format) for port in graph.inputs})
     problems = []
     for node in graph.nodes:
+        if node.op in MERGES and not any(name in graph.consts for name in node.inputs):
+            problems += _merge(node, values[node.name])
         if node.op != "matmul":
             continue
         x, w = values[node.inputs[0]], graph.consts[node.inputs[1]].value
@@ -32,3 +36,14 @@ def beyond_float32(graph: Graph) -> list[str]:
                 "Keras may round where hardware does not. Bound f and i of this layer's quantizers."
             )
     return problems
+
+
+def _merge(node: Node, value: RangeArray) -> list[str]:
+    largest = np.maximum(np.abs(value.low.mantissa), np.abs(value.high.mantissa))
+    bits = int(bit_length(largest >> np.clip(value.low.f - value.lsb, 0, MAX_WIDTH)).max(initial=0))
+    if bits <= FLOAT32_BITS:
+        return []
+    return [
+        f"Layer {node.source}: {node.op} may need {bits} bits, float32 holds {FLOAT32_BITS}; "
+        "Keras may round where hardware does not. Bound f and i of this layer's quantizers."
+    ]

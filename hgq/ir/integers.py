@@ -86,6 +86,9 @@ class IntArray(NDArrayOperatorsMixin):
         return rule(*(x if isinstance(x, IntArray) else IntArray.of_reals(x) for x in operands))
 
     def __array_function__(self, function: Callable[..., Any], types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if function is np.concatenate:
+            f = max(part.f for part in args[0])
+            return IntArray(function([part.at(f) for part in args[0]], *args[1:], **kwargs), f)
         if function not in (np.reshape, np.transpose, np.take):  # movements of elements, which leave the exponent alone
             return NotImplemented
         return IntArray(function(args[0].mantissa, *args[1:], **kwargs), self.f)

@@ -72,6 +72,30 @@ def add(x: Any, y: Any) -> Any:
     return x + y
 
 
+@op(2)
+def subtract(x: Any, y: Any) -> Any:
+    """Difference ``x - y``, with NumPy's broadcasting; exact."""
+    return x - y
+
+
+@op(2)
+def maximum(x: Any, y: Any) -> Any:
+    """The larger of two, element by element, with NumPy's broadcasting; exact."""
+    return np.maximum(x, y)
+
+
+@op(2)
+def minimum(x: Any, y: Any) -> Any:
+    """The smaller of two, element by element, with NumPy's broadcasting; exact."""
+    return np.minimum(x, y)
+
+
+@op(2)
+def product(x: Any, y: Any) -> Any:
+    """Product of two values, with NumPy's broadcasting; exact. With a constant it is `multiply`."""
+    return x * y
+
+
 @op(2, constant=(1,))
 def multiply(x: Any, c: Any) -> Any:
     """Product with a constant, with NumPy's broadcasting; exact."""
@@ -88,3 +112,34 @@ def relu(x: Any) -> Any:
 def reshape(x: Any, *, shape: tuple[int, ...]) -> Any:
     """The same elements in another shape, in C order; `shape` is without batch."""
     return np.reshape(x, (len(x), *shape))
+
+
+@op(2, attrs=("axis",))
+def concatenate(x: Any, y: Any, *, axis: int) -> Any:
+    """The elements of `x`, then those of `y`, along an axis; `axis` counts from 0, without batch."""
+    return np.concatenate([x, y], axis=axis + 1)
+
+
+@op(1, attrs=("axes",))
+def transpose(x: Any, *, axes: tuple[int, ...]) -> Any:
+    """Axis j of the result is axis ``axes[j]`` of `x`; both count from 0, without batch."""
+    return np.transpose(x, (0, *(axis + 1 for axis in axes)))
+
+
+@op(1, attrs=("axis", "indices"))
+def take(x: Any, *, axis: int, indices: tuple[int, ...]) -> Any:
+    """Elements `indices` of an axis, in that order, as often as they are named; `axis` counts from 0, without batch."""
+    return np.take(x, np.asarray(indices, np.int64), axis=axis + 1)
+
+
+@op(1, attrs=("widths",))
+def pad(x: Any, *, widths: tuple[tuple[int, int], ...]) -> Any:
+    """Zeros before and after: one pair ``(before, after)`` for each axis, without batch."""
+    for axis, sides in enumerate(widths, 1):
+        before, after = (np.take(x, np.zeros(side, np.int64), axis=axis) * 0.0 for side in sides)
+        x = np.concatenate([before, x, after], axis=axis)
+    return x
+
+
+MOVES = ("reshape", "concatenate", "transpose", "take", "pad")
+"""Ops that compute nothing: each element of the result is one of an operand, or 0."""

@@ -97,6 +97,9 @@ class RangeArray(NDArrayOperatorsMixin):
         return rule(*(x if isinstance(x, RangeArray) else RangeArray.of_reals(x) for x in operands))
 
     def __array_function__(self, function: Callable[..., Any], types: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if function is np.concatenate:
+            ends = ([getattr(part, name) for part in args[0]] for name in ("low", "high", "lsb"))
+            return RangeArray(*(function(parts, *args[1:], **kwargs) for parts in ends))
         if function not in (np.reshape, np.transpose, np.take):
             return NotImplemented
         moved = (function(part, *args[1:], **kwargs) for part in (args[0].low, args[0].high, args[0].lsb))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from hgq.ir.graph import Const, Graph, Node
+from hgq.ir.ops import MOVES, OPS
 from hgq.numerics import Fixed
 
 Row = dict[str, Any]
@@ -16,7 +17,7 @@ Row = dict[str, Any]
 def declared_format(graph: Graph, name: str) -> Fixed:
     """The wires of a value as the hardware has them: what its port or ``quantize`` node says, else the proven format.
 
-    A ``reshape`` only moves elements, so it keeps what its operand declares.
+    Ops that only move elements (`hgq.ir.ops.MOVES`) keep what their operands declare.
     """
     for port in graph.inputs:
         if port.name == name:
@@ -26,8 +27,10 @@ def declared_format(graph: Graph, name: str) -> Fixed:
     node = graph.node(name)
     if node.op == "quantize":
         return node.attrs["format"]
-    if node.op == "reshape":
-        return declared_format(graph, node.inputs[0]).reshape(graph.formats()[name].shape)
+    if node.op in MOVES:
+        operands = [declared_format(graph, operand).astuple() for operand in node.inputs]
+        moved = (OPS[node.op].function(*(part[None] for part in parts), **node.attrs)[0] for parts in zip(*operands, strict=True))
+        return Fixed(*(part.astype(np.int64) for part in moved))
     return graph.formats()[name]
 
 

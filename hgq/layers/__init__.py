@@ -10,16 +10,25 @@ from hgq.layers.base import QLayer
 from hgq.layers.batch_norm import QBatchNormalization
 from hgq.layers.dense import QDense
 from hgq.layers.dense_batchnorm import QDenseBatchNorm
+from hgq.layers.merge import QAdd, QAverage, QConcatenate, QMaximum, QMerge, QMinimum, QMultiply, QSubtract
 from hgq.layers.walk import qlayers, quantizers, set_beta, total_ebops
 
 __all__ = [
     "QActivation",
+    "QAdd",
+    "QAverage",
     "QBatchNormalization",
+    "QConcatenate",
     "QDense",
     "QDenseBatchNorm",
     "QInput",
     "QLayer",
+    "QMaximum",
+    "QMerge",
+    "QMinimum",
+    "QMultiply",
     "QReLU",
+    "QSubtract",
     "qlayers",
     "quantizers",
     "set_beta",

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from hgq.ir.graph import Const, Graph
+from hgq.ir.graph import Const, Graph, Node
+from hgq.ir.ops import MOVES, OPS
 from hgq.numerics import Fixed
 from hgq.passes.edit import put_const
 
 ELEMENTWISE = ("quantize", "add", "multiply", "relu")
+"""Ops that `_compact` cuts: element by element, with at most one operand that is no constant."""
+
+MERGES = ("subtract", "maximum", "minimum", "product")
+"""Element by element, of two values: an element that nothing reads is read from neither."""
 
 
 def remove_dead(graph: Graph) -> Graph:
@@ -49,14 +55,24 @@ def _liveness(graph: Graph) -> dict[str, np.ndarray]:
                 continue
             if node.op == "matmul":
                 reads = wanted.astype(np.int64) @ (graph.consts[node.inputs[1]].mantissa != 0).T.astype(np.int64) > 0
-            elif node.op == "reshape":
-                reads = wanted.reshape(shapes[name])
-            elif node.op in ELEMENTWISE and shapes[name] == wanted.shape:
+            elif node.op in MOVES:
+                reads = _moved_from(node, name, wanted, shapes)
+            elif node.op in (*ELEMENTWISE, *MERGES) and shapes[name] == wanted.shape:
                 reads = wanted
             else:  # an op this pass knows nothing about, or one that broadcasts, reads everything
                 reads = np.ones(shapes[name], bool)
             live[name] |= reads
     return live
+
+
+def _moved_from(node: Node, name: str, wanted: np.ndarray, shapes: dict[str, tuple[int, ...]]) -> np.ndarray:
+    """Which elements of operand `name` the wanted elements of a movement come from: what the op does to their numbers says it."""
+    size = math.prod(shapes[name])
+    numbers = np.arange(1, size + 1).reshape(1, *shapes[name])
+    operands = [numbers if operand == name else np.zeros((1, *shapes[operand]), np.int64) for operand in node.inputs]
+    reads = np.zeros(size + 1, bool)
+    reads[OPS[node.op].function(*operands, **node.attrs)[0][wanted].astype(np.int64)] = True
+    return reads[1:].reshape(shapes[name])
 
 
 def _compact(graph: Graph, live: dict[str, np.ndarray]) -> Graph:

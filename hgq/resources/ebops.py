@@ -1,8 +1,8 @@
 """Effective bit operations (EBOPs): the one set of formulas (HGQ, arXiv:2405.00645).
 
 The bits are those of each element, signs included: of data as declared, of constants as they are (`hgq.numerics.Fixed.minimal`). A
-multiplication of a by b bits costs a*b, the addition of a constant its bits. Everything is counted once per copy in a fully parallel
-design.
+multiplication of a by b bits costs a*b, the addition of a constant its bits, that of two values the bits of the wider one. Everything is
+counted once per copy in a fully parallel design.
 
 `total` sums all elements of an array: `numpy.sum` for arrays, `tensorflow.reduce_sum` for tensors.
 """
@@ -10,7 +10,7 @@ design.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -46,3 +46,66 @@ def scale_offset(bits_x: Array, bits_scale: Array | None, bits_offset: Array | N
     if bits_offset is None:
         return products
     return products + math.prod(bits_x.shape[:-1]) * total(bits_offset)
+
+
+def merged(bits: Sequence[Array], total: Callable[[Array], Any] = np.sum) -> tuple[Any, Array]:
+    """EBOPs of adding, subtracting or comparing values element by element, and the bits of the result.
+
+    Two values of a and b bits cost ``max(a, b)`` (arXiv:2405.00645, eq. 11): one full adder, hence about one LUT, a bit. A maximum is the
+    same: the comparison and the selection take half a LUT a bit each. More values are combined as in `tree`, a partial result counting
+    ``max(a, b)`` bits: like the paper, without the carries.
+
+    Args:
+        bits: Bits of each value; shapes broadcast.
+        total: Sums all elements.
+    """
+
+    def pair(a: Array, b: Array) -> tuple[Any, Array]:
+        wider = _larger(a, b)
+        return total(wider), wider
+
+    return _charged(pair, bits)
+
+
+def product(bits: Sequence[Array], total: Callable[[Array], Any] = np.sum) -> tuple[Any, Array]:
+    """EBOPs of multiplying values element by element, and the bits of the result.
+
+    Two values of a and b bits cost ``a * b``; their product has a + b bits, or none if either has none.
+
+    Args:
+        bits: Bits of each value; shapes broadcast.
+        total: Sums all elements.
+    """
+
+    def pair(a: Array, b: Array) -> tuple[Any, Array]:
+        products = a * b
+        alive = products / _larger(products, products * 0 + 0.5)  # 1, or 0 where the product is 0, with no gradient
+        return total(products), (a + b) * alive
+
+    return _charged(pair, bits)
+
+
+def tree(combine: Callable[[Any, Any], Any], values: Sequence[Any]) -> Any:
+    """Combine values two by two, neighbours first: the shape that layers, costs and hardware give to an operation of many operands."""
+    values = list(values)
+    while len(values) > 1:
+        pairs = [combine(a, b) for a, b in zip(values[::2], values[1::2], strict=False)]
+        values = pairs + values[len(pairs) * 2 :]
+    return values[0]
+
+
+def _charged(pair: Callable[[Array, Array], tuple[Any, Array]], bits: Sequence[Array]) -> tuple[Any, Array]:
+    costs = []
+
+    def combine(a: Array, b: Array) -> Array:
+        cost, result = pair(a, b)
+        costs.append(cost)
+        return result
+
+    result = tree(combine, bits)
+    return sum(costs), result
+
+
+def _larger(a: Array, b: Array) -> Array:
+    """The maximum, in operators that arrays and tensors share."""
+    return (a + b + abs(a - b)) / 2

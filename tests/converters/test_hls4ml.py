@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import shutil
@@ -85,6 +86,40 @@ def zoo() -> Graph:
     return b.graph(last, again, shaped, flat, h, x, y)
 
 
+def merges() -> Graph:
+    """Every merge of two values, along every axis, on tensors of differing types."""
+    b = GraphBuilder("merges")
+    rng = np.random.default_rng(4)
+    outputs = []
+    for shape in ((5,), (2, 3), (2, 3, 2)):
+        formats = [Fixed(rng.integers(0, 2, shape), rng.integers(-1, 4, shape), rng.integers(-1, 5, shape)) for _ in range(2)]
+        x = b.input(f"x{len(shape)}", formats[0], "RND", "SAT")
+        y = b.input(f"y{len(shape)}", formats[1], "TRN", "WRAP")
+        outputs += [b.op(op, x, y) for op in ("add", "subtract", "maximum", "minimum", "product")]
+        outputs += [b.op("concatenate", x, y, axis=axis) for axis in range(len(shape))]
+        outputs.append(b.op("maximum", outputs[-1], b.op("subtract", outputs[-1], outputs[-1])))
+    return b.graph(*outputs)
+
+
+def movements() -> Graph:
+    """Transpositions, paddings, crops and repetitions of tensors of mixed widths."""
+    b = GraphBuilder("movements")
+    rng = np.random.default_rng(5)
+    outputs = []
+    for shape in ((5,), (3, 4), (2, 3, 4)):
+        x = b.input(f"x{len(shape)}", Fixed(1, rng.integers(-1, 4, shape), rng.integers(-1, 5, shape)), "RND", "SAT")
+        rank = len(shape)
+        outputs += [
+            b.op("transpose", x, axes=axes) for axes in itertools.permutations(range(rank)) if rank > 1 and axes != tuple(range(rank))
+        ]
+        outputs.append(b.op("pad", x, widths=tuple((axis, 2 - axis) for axis in range(rank))))
+        for axis, size in enumerate(shape):
+            outputs.append(b.op("take", x, axis=axis, indices=tuple(range(1, size))))
+            outputs.append(b.op("take", x, axis=axis, indices=tuple(index // 3 for index in range(3 * size))))
+    one = b.op("take", b.op("reshape", b.input("v", Fixed(1, 2, np.arange(3)), "RND", "SAT"), shape=(1, 3)), axis=0, indices=(0, 0))
+    return b.graph(*outputs, b.quantize(one, Fixed(1, 1, 1), "RND", "SAT"))
+
+
 # ------------------------------------------------------------------------------------------------------- structure
 
 
@@ -142,6 +177,21 @@ def test_da4ml_would_round_wide_weights():
         lower(graph, Settings("distributed_arithmetic"))
 
 
+def test_what_hls4ml_cannot_merge_or_pick_is_refused():
+    b = GraphBuilder("m")
+    x = b.input("x", Fixed(1, 2, np.full((2, 3), 3)), "RND", "WRAP")
+    with pytest.raises(LoweringError, match=r"merges no constants.*\n.*node maximum"):
+        lower(b.graph(b.op("maximum", x, b.constant(np.ones(3, np.int64), Fixed(0, 1, 0), "c"))), Settings())
+    b = GraphBuilder("m")
+    x = b.input("x", Fixed(1, 2, np.full((2, 3), 3)), "RND", "WRAP")
+    with pytest.raises(LoweringError, match=r"in any order.*\n.*node take.*\n.*range of indices.*\n.*\(2, 0\)"):
+        lower(b.graph(b.op("take", x, axis=1, indices=(2, 0))), Settings())
+    b = GraphBuilder("m")
+    x = b.input("x", Fixed(1, 2, np.full((1, 2, 1, 2), 3)), "RND", "WRAP")
+    with pytest.raises(LoweringError, match=r"at most 3 axes(.*\n)+.*4 axes"):
+        lower(b.graph(b.op("concatenate", x, x, axis=0)), Settings())
+
+
 def test_names_are_safe_identifiers():
     program = lower(zoo(), Settings())
     names = [layer["name"] for layer in program.layers]
@@ -185,7 +235,7 @@ def test_adding_different_shapes_is_refused():
     b = GraphBuilder("m")
     x = b.input("x", Fixed(1, 2, np.full((2, 3), 3)), "RND", "WRAP")
     y = b.input("y", Fixed(1, 2, np.full(3, 3)), "RND", "WRAP")
-    with pytest.raises(LoweringError, match=r"one shape only.*\n.*\n.*\n.*\(2, 3\) and \(3,\)"):
+    with pytest.raises(LoweringError, match=r"of one shape only.*\n.*\n.*\n.*\(2, 3\) and \(3,\)"):
         lower(b.graph(b.op("add", x, y)), Settings())
 
 
@@ -278,6 +328,12 @@ def test_neither_keras_nor_tensorflow_is_imported():
 @needs_compiler
 def test_csim_zoo(workdir):
     assert_exact(zoo(), workdir)
+
+
+@needs_compiler
+@pytest.mark.parametrize("case", [merges, movements], ids=lambda case: case.__name__)
+def test_csim_merges_and_movements(case, workdir):
+    assert_exact(case(), workdir, 300)
 
 
 @needs_compiler

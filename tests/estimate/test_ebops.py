@@ -70,7 +70,12 @@ def test_scale_and_offset_are_charged_for_each_element():
     assert by_node == {"multiply": 2 * 5 * (2 + 1 + 0), "add": 3 * 3}
 
 
-def test_data_plus_data_is_free():
+def test_merging_data_costs_the_wider_operand_and_a_product_both():
     b = GraphBuilder("net")
-    x = b.input("x", Fixed(np.ones(3, int), np.full(3, 3), np.zeros(3, int)), "RND", "SAT")
-    assert ebops_of(b.graph(b.op("add", x, b.op("relu", x)))) == 0
+    x = b.input("x", Fixed(np.ones(3, int), [3, 0, -5], 0), "RND", "SAT")  # 4, 1 and 0 bits
+    y = b.input("y", Fixed(np.zeros(3, int), 2, 0), "RND", "SAT")  # 2 bits
+    total = b.op("add", x, y)
+    again = b.op("maximum", total, y)
+    scaled = b.op("multiply", again, b.constant(np.array([1]), Fixed(0, 0, 1), "half"))
+    by_node = ebops_by_node(b.graph(scaled, b.op("product", x, y), b.op("concatenate", x, y, axis=0)))
+    assert by_node == {"add": 4 + 2 + 2, "maximum": 4 + 2 + 2, "multiply": 4 + 2 + 2, "product": 2 * (4 + 1 + 0), "concatenate": 0}

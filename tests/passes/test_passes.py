@@ -133,3 +133,40 @@ def test_a_model_with_no_or_all_weights(share):
     graph = random_graph(3, density=share)
     samples = random_samples(graph, 100)
     np.testing.assert_array_equal(outputs(graph, samples)[0], outputs(optimize(graph), samples)[0])
+
+
+def test_merges_and_movements_read_only_what_is_wanted():
+    """Four inputs of one port meet in a merge; a crop drops half of it, and with it everything that fed that half."""
+    b = GraphBuilder("moves")
+    x = b.input("x", Fixed(np.ones((2, 2)), 2, 1), "RND", "SAT")
+    y = b.input("y", Fixed(np.ones((2, 2)), 2, 1), "RND", "SAT")
+    total = b.op("subtract", b.op("transpose", x, axes=(1, 0)), y)
+    padded = b.op("pad", b.op("concatenate", total, x, axis=0), widths=((1, 0), (0, 0)))
+    graph = b.graph(b.op("take", padded, axis=0, indices=(0, 1, 4)))
+    after = remove_dead(graph)
+    assert after.inputs[0].format.width.tolist() == [[4, 0], [4, 4]]  # column 0 by the transposition, row 1 by the second operand
+    assert after.inputs[1].format.width.tolist() == [[4, 4], [0, 0]]
+    samples = random_samples(graph, 100)
+    for a, b_ in zip(outputs(graph, samples), outputs(optimize(graph), samples), strict=True):
+        np.testing.assert_array_equal(a, b_)
+
+
+@pytest.mark.parametrize("op", ["add", "subtract", "maximum", "minimum", "product"])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_merge_of_two_dense_layers_survives_every_pass(op, seed):
+    rng = np.random.default_rng(seed)
+    b = GraphBuilder("residual")
+    x = b.input("x", Fixed(1, rng.integers(-1, 3, 5), 2), "RND", "SAT")
+
+    def dense(value, units):
+        kernel = rng.integers(-5, 6, (value.shape[-1], units)) * (rng.random((value.shape[-1], units)) < 0.4)
+        value = b.op("matmul", value, b.constant(kernel, Fixed(1, 9, 2), "kernel"))
+        value = b.op("add", value, b.constant(rng.integers(-3, 4, units) * (rng.random(units) < 0.5), Fixed(1, 9, 1), "bias"))
+        return b.quantize(b.op("relu", value), Fixed(0, rng.integers(-1, 4, units), rng.integers(-1, 3, units)), "RND", "SAT")
+
+    left, right = dense(x, 6), dense(x, 6)
+    merged = b.op(op, left, right)
+    graph = b.graph(dense(b.op("concatenate", merged, left, axis=0), 3))
+    samples = random_samples(graph, 300, seed)
+    for after in (*(spec.check(step(graph)) for step in PIPELINE), optimize(graph)):
+        np.testing.assert_array_equal(outputs(graph, samples)[0], outputs(after, samples)[0])

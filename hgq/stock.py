@@ -1,0 +1,129 @@
+"""Keras' own layers that hardware takes as they are: merges and movements of elements. All exact."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import keras
+
+from hgq.errors import FreezeError
+from hgq.ir.build import GraphBuilder, Ref
+from hgq.layers.merge import scaled
+from hgq.resources.ebops import tree
+
+Freezer = Callable[..., Ref]
+FREEZERS: dict[type, Freezer] = {}
+
+
+def freezes(*classes: type) -> Callable[[Freezer], Freezer]:
+    """Register ``function(layer, b, *inputs) -> Ref`` for layers of exactly these classes."""
+
+    def register(function: Freezer) -> Freezer:
+        FREEZERS.update(dict.fromkeys(classes, function))
+        return function
+
+    return register
+
+
+MERGES = {
+    keras.layers.Add: "add",
+    keras.layers.Subtract: "subtract",
+    keras.layers.Maximum: "maximum",
+    keras.layers.Minimum: "minimum",
+    keras.layers.Multiply: "product",
+}
+
+
+@freezes(*MERGES)
+def _merge(layer: keras.layers.Layer, b: GraphBuilder, *inputs: Ref) -> Ref:
+    _one_rank(layer, inputs)
+    return tree(lambda x, y: b.op(MERGES[type(layer)], x, y), inputs)
+
+
+@freezes(keras.layers.Average)
+def _average(layer: keras.layers.Average, b: GraphBuilder, *inputs: Ref) -> Ref:
+    if len(inputs) & (len(inputs) - 1):
+        raise FreezeError(
+            "The mean of a number of values that is no power of two is no fixed-point number.",
+            where=f"layer {layer.name}",
+            expected="2, 4, 8, … inputs",
+            received=f"{len(inputs)} inputs",
+            fix="Use hgq.layers.QAverage, which multiplies with a quantized constant.",
+        )
+    _one_rank(layer, inputs)
+    return scaled(b, tree(lambda x, y: b.op("add", x, y), inputs), 1 - len(inputs).bit_length())
+
+
+@freezes(keras.layers.Concatenate)
+def _concatenate(layer: keras.layers.Concatenate, b: GraphBuilder, *inputs: Ref) -> Ref:
+    rank = len(inputs[0].shape)
+    axis = layer.axis - 1 if layer.axis > 0 else layer.axis + rank
+    if layer.axis == 0 or not 0 <= axis < rank:
+        raise FreezeError(
+            "Samples of a batch cannot be concatenated in hardware.", where=f"layer {layer.name}", received=f"axis={layer.axis}"
+        )
+    return tree(lambda x, y: b.op("concatenate", x, y, axis=axis), inputs)
+
+
+def _one_rank(layer: keras.layers.Layer, inputs: Sequence[Ref]) -> None:
+    if len({len(x.shape) for x in inputs}) > 1:
+        raise FreezeError(
+            "Values of different rank are merged.",
+            where=f"layer {layer.name}",
+            expected="inputs of one rank",
+            received=", ".join(str(x.shape) for x in inputs),
+            fix="Put a Reshape before the merge.",
+        )
+
+
+@freezes(keras.layers.Permute)
+def _permute(layer: keras.layers.Permute, b: GraphBuilder, x: Ref) -> Ref:
+    return b.op("transpose", x, axes=tuple(int(axis) - 1 for axis in layer.dims))
+
+
+@freezes(keras.layers.ZeroPadding1D, keras.layers.ZeroPadding2D)
+def _zero_padding(layer: keras.layers.Layer, b: GraphBuilder, x: Ref) -> Ref:
+    pads = dict(zip(_spatial(layer, x), _pairs(layer.padding), strict=True))
+    return b.op("pad", x, widths=tuple(pads.get(axis, (0, 0)) for axis in range(len(x.shape))))
+
+
+@freezes(keras.layers.Cropping1D, keras.layers.Cropping2D)
+def _cropping(layer: keras.layers.Layer, b: GraphBuilder, x: Ref) -> Ref:
+    for axis, (before, after) in zip(_spatial(layer, x), _pairs(layer.cropping), strict=True):
+        if before or after:
+            x = b.op("take", x, axis=axis, indices=tuple(range(before, x.shape[axis] - after)))
+    return x
+
+
+@freezes(keras.layers.UpSampling1D, keras.layers.UpSampling2D)
+def _up_sampling(layer: keras.layers.Layer, b: GraphBuilder, x: Ref) -> Ref:
+    if (received := getattr(layer, "interpolation", "nearest")) != "nearest":
+        raise FreezeError(
+            "Only nearest-neighbour up-sampling is exact.",
+            where=f"layer {layer.name}",
+            expected='interpolation="nearest"',
+            received=received,
+        )
+    axes = _spatial(layer, x)
+    factors = (layer.size,) * len(axes) if isinstance(layer.size, int) else tuple(layer.size)
+    for axis, factor in zip(axes, factors, strict=True):
+        if factor > 1:
+            x = b.op("take", x, axis=axis, indices=tuple(index // factor for index in range(factor * x.shape[axis])))
+    return x
+
+
+@freezes(keras.layers.RepeatVector)
+def _repeat_vector(layer: keras.layers.RepeatVector, b: GraphBuilder, x: Ref) -> Ref:
+    return b.op("take", b.op("reshape", x, shape=(1, *x.shape)), axis=0, indices=(0,) * int(layer.n))
+
+
+def _spatial(layer: keras.layers.Layer, x: Ref) -> range:
+    """The axes that are neither batch nor channels, the batch not counted."""
+    if getattr(layer, "data_format", None) == "channels_first":
+        return range(1, len(x.shape))
+    return range(len(x.shape) - 1)
+
+
+def _pairs(sides) -> list[tuple[int, int]]:
+    """Keras keeps ``(before, after)`` for one axis, a tuple of such pairs for more."""
+    return [tuple(sides)] if isinstance(sides[0], int) else [tuple(pair) for pair in sides]

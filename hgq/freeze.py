@@ -30,7 +30,7 @@ from hgq.errors import FileFormatError, FreezeError, HGQError
 from hgq.ir.build import GraphBuilder, Ref
 from hgq.ir.exactness import beyond_float32
 from hgq.ir.graph import Graph
-from hgq.layers import QLayer
+from hgq.layers import QLayer, pooling
 from hgq.passes import optimize as run_passes
 from hgq.samples import load_samples
 from hgq.stock import FREEZERS, freezes
@@ -71,6 +71,19 @@ def _relu(layer: keras.layers.ReLU, b: GraphBuilder, x: Ref) -> Ref:
         received = f"negative_slope={layer.negative_slope}, threshold={layer.threshold}, max_value={layer.max_value}"
         raise FreezeError("Only the plain ReLU can be frozen.", where=f"layer {layer.name}", expected="ReLU()", received=received)
     return b.op("relu", x)
+
+
+@freezes(
+    keras.layers.MaxPooling1D,
+    keras.layers.MaxPooling2D,
+    keras.layers.MaxPooling3D,
+    keras.layers.GlobalMaxPooling1D,
+    keras.layers.GlobalMaxPooling2D,
+    keras.layers.GlobalMaxPooling3D,
+)
+def _max_pool(layer: keras.layers.Layer, b: GraphBuilder, x: Ref) -> Ref:
+    """Exact, and without bits of its own."""
+    return pooling.max_pool_to_ir(layer, b, x)
 
 
 @freezes(keras.layers.Activation)

@@ -84,3 +84,61 @@ def branched_graph(seed: int = 0) -> Graph:
         total = b.op("relu", b.op("add", left, right))
         total = b.quantize(total, Fixed(0, [2, 3, 4], [2, 1, 0]), "RND", "WRAP", "q")
     return b.graph(right, total)
+
+
+def _geometry(strides: tuple[int, ...], dilation: tuple[int, ...], padding: tuple[tuple[int, int], ...], groups: int = 1) -> dict:
+    return {"strides": strides, "dilation": dilation, "padding": padding, "groups": groups}
+
+
+CONVS = {
+    "1d": ((7, 2), (3,), 3, _geometry((1,), (1,), ((0, 0),))),
+    "1d_causal_dilated": ((6, 2), (3,), 2, _geometry((2,), (2,), ((4, 0),))),
+    "1d_groups": ((5, 4), (2,), 6, _geometry((1,), (1,), ((0, 1),), 2)),
+    "2d": ((4, 5, 2), (3, 2), 3, _geometry((1, 1), (1, 1), ((1, 1), (0, 1)))),
+    "2d_all": ((5, 6, 2), (2, 3), 4, _geometry((2, 1), (1, 2), ((1, 0), (2, 2)), 2)),
+    "2d_pointwise": ((4, 3, 3), (1, 1), 2, _geometry((2, 1), (1, 1), ((0, 0), (0, 0)))),
+}
+"""Shape of the data, taps, filters and attributes of convolutions of all kinds."""
+
+
+def random_conv_graph(case: str, seed: int = 0) -> Graph:
+    """Quantize, convolve, bias, ReLU, quantize, and a dense layer on each window; some elements and weights are dead."""
+    rng = np.random.default_rng(seed)
+    shape, taps, outputs, attrs = CONVS[case]
+    b = GraphBuilder(f"conv_{case}_{seed}")
+    fixed = Fixed(rng.integers(0, 2, shape), rng.integers(-2, 3, shape), rng.integers(-1, 4, shape))
+    x = b.input("x", fixed, "RND", OVERFLOWS[seed % 3])
+    with b.layer("conv"):
+        kernel = rng.integers(-9, 10, (*taps, shape[-1] // attrs["groups"], outputs))
+        kernel *= rng.random(kernel.shape) < 0.6
+        x = b.op("conv", x, b.constant(kernel, Fixed(1, 9, rng.integers(0, 4, kernel.shape)), "kernel"), **attrs)
+        x = b.op("relu", b.op("add", x, b.constant(rng.integers(-9, 10, outputs), Fixed(1, 9, 3), "bias")))
+    with b.layer("dense"):
+        x = b.quantize(x, Fixed(0, rng.integers(-1, 4, x.shape), rng.integers(-1, 4, x.shape)), "RND", OVERFLOWS[(seed + 1) % 3], "iq")
+        kernel = rng.integers(-9, 10, (outputs, 2)) * (rng.random((outputs, 2)) < 0.6)
+        x = b.op("matmul", x, b.constant(kernel, Fixed(1, 9, 1), "kernel"))
+    return b.graph(x)
+
+
+POOLS = {
+    "1d": ((7, 2), {"pool": (2,), "strides": (2,), "padding": ((0, 0),)}),
+    "1d_overlapping": ((6, 3), {"pool": (3,), "strides": (1,), "padding": ((0, 0),)}),
+    "1d_padded": ((5, 2), {"pool": (3,), "strides": (2,), "padding": ((1, 1),)}),
+    "2d": ((4, 5, 2), {"pool": (2, 2), "strides": (2, 2), "padding": ((0, 0), (0, 0))}),
+    "2d_padded": ((4, 5, 2), {"pool": (3, 2), "strides": (1, 2), "padding": ((1, 1), (0, 1))}),
+}
+"""Shape of the data and attributes of poolings."""
+
+
+def random_pool_graph(case: str, seed: int = 0) -> Graph:
+    """Maxima of elements of mixed widths and signs."""
+    rng = np.random.default_rng(seed)
+    shape, attrs = POOLS[case]
+    b = GraphBuilder(f"pool_{case}_{seed}")
+    k = 1 if "padded" in case else rng.integers(0, 2, shape)
+    x = b.input("x", Fixed(k, rng.integers(-2, 3, shape), rng.integers(-1, 4, shape)), "RND", OVERFLOWS[seed % 3])
+    with b.layer("pool"):
+        x = b.op("max_pool", x, **attrs)
+    with b.layer("after"):
+        x = b.quantize(x, Fixed(1, rng.integers(-1, 3, x.shape), rng.integers(-1, 4, x.shape)), "RND", "SAT", "q")
+    return b.graph(x)

@@ -17,6 +17,7 @@ import numpy as np
 
 from hgq.errors import LoweringError
 from hgq.ir.graph import Const, Graph, Node
+from hgq.ir.windows import group_slices
 from hgq.numerics import Fixed, bit_length, rescale, trailing_zeros
 
 from .settings import Settings
@@ -313,6 +314,75 @@ def _matmul(context: Context, node: Node) -> Iterator[Layer]:
     yield Layer(None, "Reshape", (x,), {"result": context.type_of(x)}, {"target_shape": [rows, n_in]})
     yield Layer(None, "Dense", (PREVIOUS,), types, attributes)
     yield Layer(result, "Reshape", (PREVIOUS,), {"result": types["result"]}, {"target_shape": [*shape[:-1], n_out]})
+
+
+@lowers("conv")
+def _conv(context: Context, node: Node) -> Iterator[Layer]:
+    """Groups and dilation become zeros in the kernel, which hls4ml's latency strategy does not build: it knows neither in parallel."""
+    x, name = node.inputs
+    kernel = context.graph.consts[name]
+    axes = kernel.mantissa.ndim - 2
+    if axes > 2:
+        raise refused(node, "hls4ml convolves over at most two axes.", "1 or 2", str(axes))
+    weight = _spread_kernel(kernel.value, node.attrs["dilation"], node.attrs["groups"])
+    result, bias = context.absorb_bias(node, per_channel=True)
+    filters = weight.shape[-1]
+    attributes = {
+        "n_chan": weight.shape[-2],
+        "n_filt": filters,
+        "weight_data": weight,
+        "bias_data": np.zeros(filters) if bias is None else np.broadcast_to(bias.value.reshape(-1), (filters,)).copy(),
+        "data_format": "channels_last",
+    }
+    types = {
+        "result": context.type_of(result),
+        "accum": context.type_of(node.name, result),
+        "weight": const_type(kernel),
+        "bias": const_type(bias),
+    }
+    attributes |= _window_attributes(context.shape(x), context.shape(node.name), weight.shape[:-2], node, "filt")
+    yield Layer(result, f"Conv{axes}D", (x,), types, attributes)
+
+
+def _spread_kernel(kernel: np.ndarray, dilation: tuple[int, ...], groups: int) -> np.ndarray:
+    *taps, channels, outputs = kernel.shape
+    wide = np.zeros((*((size - 1) * step + 1 for size, step in zip(taps, dilation, strict=True)), channels * groups, outputs))
+    spread = tuple(slice(None, None, step) for step in dilation)
+    for read, written in group_slices(groups, channels, outputs):
+        wide[(*spread, read, written)] = kernel[..., written]
+    return wide
+
+
+@lowers("max_pool")
+def _max_pool(context: Context, node: Node) -> Iterator[Layer]:
+    x, pool = node.inputs[0], node.attrs["pool"]
+    if len(pool) > 2:
+        raise refused(node, "hls4ml pools over at most two axes.", "1 or 2", str(len(pool)))
+    shape, result = context.shape(x), context.shape(node.name)
+    kind = context.type_of(x)
+    if any(map(any, node.attrs["padding"])) and kind.startswith("u"):
+        raise refused(node, "hls4ml pads unsigned numbers with their greatest.", 'padding="valid", or sizes that need none', "padding")
+    attributes: dict[str, Any] = {"n_filt": shape[-1], "data_format": "channels_last"}
+    attributes |= _window_attributes(shape, result, pool, node, "pool")
+    if len(pool) == 1:
+        attributes |= {"n_in": shape[0], "n_out": result[0]}
+    yield Layer(node.name, f"MaxPooling{len(pool)}D", (x,), {"result": context.type_of(node.name), "accum": kind}, attributes)
+
+
+def _window_attributes(shape: tuple[int, ...], result: tuple[int, ...], taps: tuple[int, ...], node: Node, prefix: str) -> dict[str, int]:
+    """hls4ml's names for sizes, strides and padding of one or two axes."""
+    attributes: dict[str, int] = {}
+    names = ("width",) if len(taps) == 1 else ("height", "width")
+    ends = {"width": ("pad_left", "pad_right"), "height": ("pad_top", "pad_bottom")}
+    for axis, name in enumerate(names):
+        attributes |= {
+            f"in_{name}": shape[axis],
+            f"out_{name}": result[axis],
+            f"{prefix}_{name}": taps[axis],
+            f"stride_{name}": node.attrs["strides"][axis],
+        }
+        attributes |= dict(zip(ends[name], node.attrs["padding"][axis], strict=True))
+    return attributes
 
 
 def _check_distributed(context: Context, node: Node, kernel: Const) -> None:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from hgq.errors import LoweringError
 from hgq.ir.graph import Graph, Node
 from hgq.ir.integers import IntArray
-from hgq.ir.ops import OPS
+from hgq.ir.ops import OPS, convolve
 from hgq.numerics import bit_length, trailing_zeros
 
 ADD_BITS = 31
@@ -52,10 +52,12 @@ def lower(node: Node, values: Mapping[str, Any], graph: Graph) -> Any:
     operands = [values[name] if name in values else graph.consts[name].value for name in node.inputs]
     where = f"node {node.name} ({node.op}), layer {node.source or '?'}"
     try:
-        if node.op in ("matmul", "multiply"):
+        if node.op in ("matmul", "conv", "multiply"):
             _check_width(node, graph, WEIGHT_BITS, where)
         if node.op == "matmul":
             return _matmul(operands[0], operands[1])
+        if node.op == "conv":
+            return convolve(operands[0], operands[1], _matmul, **node.attrs)
         if node.op == "add":
             _check_width(node, graph, ADD_BITS, where)
         if node.op in MERGES:
@@ -158,13 +160,16 @@ def _quantize(x: Any, node: Node) -> Any:
 
 
 def _matmul(x: Any, w: NDArray[np.float64]) -> Any:
+    """Row by row, which is what alkaid does too: what is constant may differ between rows, as at the border of a padded image."""
+    rows = np.reshape(x, (-1, x.shape[-1]))
+    return np.reshape(np.concatenate([_row(rows[i : i + 1], w) for i in range(len(rows))]), (*x.shape[:-1], w.shape[-1]))
+
+
+def _row(x: Any, w: NDArray[np.float64]) -> Any:
     from alkaid.trace import FVArray
 
     mask, value = _constants(x)
-    known = (mask | ~w.any(axis=1)).all(axis=-1)
-    if known.any() and not known.all():
-        return _matmul_of_unknown_rows(x, w, known, np.where(mask, value, 0.0) @ w)
-    constant = np.all(mask, axis=tuple(range(x.ndim - 1)))
+    constant = mask[0]
     offset = np.where(constant, value, 0.0) @ w
     if (w[~constant] == 0).all():
         return FVArray.from_lhs(offset, offset, np.ones_like(offset), x.hwconf)
@@ -178,14 +183,3 @@ def _matmul(x: Any, w: NDArray[np.float64]) -> Any:
         result = product if result is None else result + product
         rest = rest - part
     return result if result is None or not offset.any() else result + offset
-
-
-def _matmul_of_unknown_rows(x: Any, w: NDArray[np.float64], known: NDArray[np.bool_], values: NDArray[np.float64]) -> Any:
-    """Positions where the product is a number (padding is) are filled in, since alkaid solves each position alone and wants a variable."""
-    from alkaid.trace import FVariable, FVArray
-
-    result = np.empty(values.shape, object)
-    result[~known] = np.asarray(_matmul(x[~known], w))
-    for index in zip(*np.nonzero(known), strict=True):
-        result[index] = [FVariable.from_const(value, x.hwconf) for value in values[index]]
-    return FVArray(result, x.solver_options, hwconf=x.hwconf)

@@ -65,6 +65,8 @@ def _with_constant(graph: Graph, node: Node, merged: dict[str, Ints]) -> int:
     bits_c = constant_bits(const)
     if node.op == "matmul":
         return int(formula.dense(declared_format(graph, data).width, bits_c))
+    if node.op == "conv":
+        return int(formula.conv(declared_format(graph, data).width, bits_c, **node.attrs))
     # Element by element: one position for each element of the result.
     bits_x = _bits(graph, data, merged)
     shape = np.broadcast_shapes(bits_x.shape, bits_c.shape)

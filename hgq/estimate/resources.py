@@ -12,6 +12,8 @@ from hgq.estimate.interval import Interval, total
 from hgq.estimate.structure import Structure
 from hgq.ir.graph import Graph, Node
 from hgq.ir.show import declared_format
+from hgq.numerics import Ints
+from hgq.resources.ebops import tap_products
 
 LUT_PER_DSP = 55
 """What one DSP saves: hls4ml designs of HGQ models follow EBOPs = LUT + 55 DSP "roughly" (HGQ, arXiv:2405.00645)."""
@@ -100,14 +102,20 @@ def _candidates(graph: Graph, node: Node) -> int:
         bits = [declared_format(graph, name).width for name in node.inputs]
         return int(np.count_nonzero(bits[0] * bits[1] >= LUT_PER_DSP))
     pair = operands(graph, node)
-    if pair is None or node.op not in ("matmul", "multiply"):
+    if pair is None or node.op not in ("matmul", "conv", "multiply"):
         return 0
     data, const = pair
     bits_x, bits_c = declared_format(graph, data).width, constant_bits(const)
     bits_c = np.where(bits_c <= 1, 0, bits_c)  # one effective bit is a power of two, of either sign: a shift
     if node.op == "multiply":
         return int(np.count_nonzero(bits_x * bits_c >= LUT_PER_DSP))
-    # Count pairs by the distinct widths, which are few, rather than by position.
+    if node.op == "conv":
+        return sum(_large_products(x, c) for x, c in tap_products(bits_x, bits_c, **node.attrs))
+    return _large_products(bits_x, bits_c)
+
+
+def _large_products(bits_x: Ints, bits_c: Ints) -> int:
+    """Pairs by the distinct widths, which are few, rather than by position."""
     x, counts = np.unique(bits_x.reshape(-1, bits_x.shape[-1]), axis=0, return_counts=True)
     return int(sum(n * np.count_nonzero(row[:, None] * bits_c >= LUT_PER_DSP) for row, n in zip(x, counts, strict=True)))
 

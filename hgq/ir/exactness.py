@@ -6,6 +6,7 @@ import numpy as np
 
 from hgq.ir.graph import Graph, Node
 from hgq.ir.interpret import evaluate
+from hgq.ir.ops import OPS
 from hgq.ir.ranges import NO_BITS, RangeArray
 from hgq.numerics import MAX_WIDTH, bit_length
 
@@ -24,12 +25,13 @@ def beyond_float32(graph: Graph) -> list[str]:
     for node in graph.nodes:
         if node.op in MERGES and not any(name in graph.consts for name in node.inputs):
             problems += _merge(node, values[node.name])
-        if node.op != "matmul":
+        if node.op not in ("matmul", "conv"):
             continue
         x, w = values[node.inputs[0]], graph.consts[node.inputs[1]].value
         largest = np.maximum(np.abs(x.low.mantissa), np.abs(x.high.mantissa)).astype(np.float64) * 2.0**-x.low.f
+        sums = OPS[node.op].function(largest, np.abs(w), **node.attrs)
         grid = np.maximum(values[node.name].lsb, NO_BITS).astype(np.float64)
-        steps = np.log2(np.maximum(largest @ np.abs(w), 2.0**-300)) + np.where(grid == NO_BITS, -np.inf, grid)
+        steps = np.log2(np.maximum(sums, 2.0**-300)) + np.where(grid == NO_BITS, -np.inf, grid)
         if steps.max() > FLOAT32_BITS:
             problems.append(
                 f"Layer {node.source}: sums may need {int(np.ceil(steps.max()))} bits, float32 holds {FLOAT32_BITS}; "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,10 @@ from hgq.ir.integers import IntArray
 from hgq.ir.ops import OPS
 
 CHUNK = 4096
-"""Samples at a time, so that memory does not grow with the data."""
+"""Most samples at a time, so that memory does not grow with the data."""
+
+ELEMENTS = 1 << 24
+"""Most elements of all values together at a time; fewer samples where a graph is large."""
 
 
 def evaluate(graph: Graph, ports: Mapping[str, Any]) -> dict[str, Any]:
@@ -59,12 +63,21 @@ def run(graph: Graph, x: ArrayLike | Mapping[str, ArrayLike], *, trace: bool = F
     data = check_samples(graph, x)
     samples = len(next(iter(data.values())))
     parts: dict[str, list[NDArray[np.float64]]] = {}
-    for start in range(0, max(samples, 1), CHUNK):
-        ports = quantize_inputs(graph, {name: value[start : start + CHUNK] for name, value in data.items()})
+    chunk = _chunk(graph)
+    for start in range(0, max(samples, 1), chunk):
+        ports = quantize_inputs(graph, {name: value[start : start + chunk] for name, value in data.items()})
         values = evaluate(graph, ports)
         for name in values if trace else graph.outputs:
             parts.setdefault(name, []).append(values[name].reals())
     return {name: np.concatenate(chunks) for name, chunks in parts.items()}
+
+
+def _chunk(graph: Graph) -> int:
+    shapes = graph.shapes()
+    elements = sum(prod(shape) for name, shape in shapes.items() if name not in graph.consts)
+    # A convolution spreads its operand into one row for each window.
+    rows = (prod(shapes[n.name][:-1]) * prod(shapes[n.inputs[1]][:-1]) * n.attrs["groups"] for n in graph.nodes if n.op == "conv")
+    return min(CHUNK, max(ELEMENTS // (elements + 2 * max(rows, default=0)), 1))
 
 
 def quantize_inputs(graph: Graph, data: Mapping[str, NDArray[np.float64]]) -> dict[str, IntArray]:

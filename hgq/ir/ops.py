@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from hgq.ir import windows
 from hgq.numerics import Fixed, Overflow, Rounding
 
 
@@ -143,3 +144,69 @@ def pad(x: Any, *, widths: tuple[tuple[int, int], ...]) -> Any:
 
 MOVES = ("reshape", "concatenate", "transpose", "take", "pad")
 """Ops that compute nothing: each element of the result is one of an operand, or 0."""
+
+
+@op(2, attrs=("strides", "dilation", "padding", "groups"), constant=(1,))
+def conv(x: Any, w: Any, *, strides: tuple[int, ...], dilation: tuple[int, ...], padding: windows.Padding, groups: int) -> Any:
+    r"""Convolution, channels last, over any number of axes; exact.
+
+    With the group ``g = m // (w.shape[-1] // groups)`` of output `m`, and `x` taken as 0 outside, for every window `o`::
+
+        y[o, m] = sum over t and c of x[o * strides + t * dilation - low, g * w.shape[-2] + c] * w[t, c, m]
+
+    Args:
+        x: Data (batch, \*sizes, channels).
+        w: Kernel (\*taps, channels // groups, outputs).
+        strides: Per axis.
+        dilation: Per axis.
+        padding: ``(low, high)`` per axis: zeros before and after.
+        groups: Into how many independent parts the channels fall.
+    """
+    return convolve(x, w, lambda rows, kernel: rows @ kernel, strides=strides, dilation=dilation, padding=padding, groups=groups)
+
+
+def convolve(
+    x: Any,
+    w: Any,
+    product: Callable[[Any, Any], Any],
+    *,
+    strides: tuple[int, ...],
+    dilation: tuple[int, ...],
+    padding: windows.Padding,
+    groups: int,
+) -> Any:
+    """`conv` by a given matrix product of one row a window, (rows, taps * channels // groups), with a kernel of plain numbers."""
+    w = np.asarray(w)
+    *taps, channels, outputs = w.shape
+    if x.shape[-1] != channels * groups or outputs % groups or x.ndim != w.ndim:
+        raise ValueError(f"a kernel of shape {w.shape} in {groups} groups does not fit data of shape {x.shape[1:]}")
+    sizes = windows.output_sizes(x.shape[1:-1], taps, strides, dilation, padding)
+    x = pad(x, widths=(*padding, (0, 0))) if any(map(any, padding)) else x
+    views = windows.views(x, taps, strides, dilation)
+    flat, parts = np.reshape(w, (-1, outputs)), []
+    for read, written in windows.group_slices(groups, channels, outputs):
+        own = [view[..., read] for view in views] if groups > 1 else views
+        parts.append(product(np.reshape(np.concatenate(own, axis=-1), (-1, len(views) * channels)), flat[:, written]))
+    y = np.concatenate(parts, axis=-1) if groups > 1 else parts[0]
+    return np.reshape(y, (len(x), *sizes, outputs))
+
+
+@op(1, attrs=("pool", "strides", "padding"))
+def max_pool(x: Any, *, pool: tuple[int, ...], strides: tuple[int, ...], padding: windows.Padding) -> Any:
+    """Greatest element of each window of each channel, padding left out; exact.
+
+    Args:
+        x: Data (batch, sizes…, channels).
+        pool: Elements of a window along each axis.
+        strides: Per axis.
+        padding: ``(low, high)`` per axis, each smaller than the window.
+    """
+    if any(end >= size for size, ends in zip(pool, padding, strict=True) for end in ends):
+        raise ValueError(f"a window of {pool} could see padding only: {padding}")
+    for axis, ((low, high), size) in enumerate(zip(padding, x.shape[1:-1], strict=True), start=1):
+        if low or high:  # a window that sees padding sees the border too: repeating that changes no maximum
+            x = np.take(x, np.clip(np.arange(-low, size + high), 0, size - 1), axis=axis)
+    first, *rest = windows.views(x, pool, strides, (1,) * len(pool))
+    for view in rest:
+        first = np.maximum(first, view)
+    return first

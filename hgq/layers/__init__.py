@@ -8,21 +8,39 @@ from __future__ import annotations
 from hgq.layers.activation import QActivation, QInput, QReLU
 from hgq.layers.base import QLayer
 from hgq.layers.batch_norm import QBatchNormalization
+from hgq.layers.conv import QConv1D, QConv2D, QConv3D
 from hgq.layers.dense import QDense
 from hgq.layers.dense_batchnorm import QDenseBatchNorm
 from hgq.layers.merge import QAdd, QAverage, QConcatenate, QMaximum, QMerge, QMinimum, QMultiply, QSubtract
+from hgq.layers.pooling import (
+    QAveragePooling1D,
+    QAveragePooling2D,
+    QGlobalAveragePooling1D,
+    QGlobalAveragePooling2D,
+    QMaxPooling1D,
+    QMaxPooling2D,
+)
 from hgq.layers.walk import qlayers, quantizers, set_beta, total_ebops
 
 __all__ = [
     "QActivation",
     "QAdd",
     "QAverage",
+    "QAveragePooling1D",
+    "QAveragePooling2D",
     "QBatchNormalization",
     "QConcatenate",
+    "QConv1D",
+    "QConv2D",
+    "QConv3D",
     "QDense",
     "QDenseBatchNorm",
+    "QGlobalAveragePooling1D",
+    "QGlobalAveragePooling2D",
     "QInput",
     "QLayer",
+    "QMaxPooling1D",
+    "QMaxPooling2D",
     "QMaximum",
     "QMerge",
     "QMinimum",

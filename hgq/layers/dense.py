@@ -145,14 +145,17 @@ class QDense(QLayer):
         }
 
 
-def checked_units(units, where: str) -> int:
+def checked_units(units, where: str, what: str = "units") -> int:
     """`units` as a positive integer.
 
     Raises:
         ConfigError: it is none.
     """
     if isinstance(units, bool) or int(units) != units or units < 1:
-        raise ConfigError("units is the number of outputs.", where=f"layer {where}", expected="a positive integer", received=repr(units))
+        meaning = {"groups": "groups of channels"}.get(what, "outputs")
+        raise ConfigError(
+            f"{what} is the number of {meaning}.", where=f"layer {where}", expected="a positive integer", received=repr(units)
+        )
     return int(units)
 
 

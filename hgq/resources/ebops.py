@@ -10,10 +10,12 @@ counted once per copy in a fully parallel design.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+
+from hgq.ir import windows
 
 Array = Any
 
@@ -109,3 +111,66 @@ def _charged(pair: Callable[[Array, Array], tuple[Any, Array]], bits: Sequence[A
 def _larger(a: Array, b: Array) -> Array:
     """The maximum, in operators that arrays and tensors share."""
     return (a + b + abs(a - b)) / 2
+
+
+def conv(
+    bits_x: Array,
+    bits_kernel: Array,
+    bits_bias: Array | None = None,
+    total: Callable[[Array], Any] = np.sum,
+    *,
+    strides: Sequence[int],
+    dilation: Sequence[int],
+    padding: windows.Padding,
+    groups: int = 1,
+) -> Any:
+    """EBOPs of `hgq.ir.ops.conv` plus a bias: ``bx * bw`` of every product of every window, and the bias bits at each window.
+
+    Padding costs nothing: a product with a known 0 is no hardware.
+
+    Args:
+        bits_x: Bits of the input, shape (*sizes, channels).
+        bits_kernel: Bits of the kernel, shape (*taps, channels // groups, outputs).
+        bits_bias: Bits of the bias, shape (outputs,), or None.
+        total: Sums all elements.
+        strides: Per axis.
+        dilation: Per axis.
+        padding: ``(low, high)`` per axis.
+        groups: Of channels.
+    """
+    geometry = {"strides": strides, "dilation": dilation, "padding": padding}
+    products = total(bits_x) * 0
+    for own_x, own_kernel in tap_products(bits_x, bits_kernel, groups=groups, **geometry):
+        products = products + dense(own_x, own_kernel, total=total)
+    if bits_bias is None:
+        return products
+    return products + math.prod(windows.output_sizes(bits_x.shape[:-1], bits_kernel.shape[:-2], **geometry)) * total(bits_bias)
+
+
+def tap_products(
+    bits_x: Array, bits_kernel: Array, *, strides: Sequence[int], dilation: Sequence[int], padding: windows.Padding, groups: int
+) -> Iterator[tuple[Array, Array]]:
+    """A convolution as dense products, one for each tap and group: what is read, (*windows, channels), and the kernel there."""
+    *taps, channels, outputs = bits_kernel.shape
+    parts = windows.group_slices(groups, channels, outputs)
+    for tap, cut in windows.inside(bits_x.shape[:-1], taps, strides, dilation, padding):
+        for read, written in parts:
+            yield bits_x[(*cut, read)], bits_kernel[(*tap, slice(None), written)]
+
+
+def average(
+    bits_x: Array, pool: Sequence[int], strides: Sequence[int], padding: windows.Padding, total: Callable[[Array], Any] = np.sum
+) -> Any:
+    """EBOPs of an average over 2**n elements: `conv` of each channel with a kernel of one-bit weights, the bits of all that windows read.
+
+    Args:
+        bits_x: Bits of the input, shape (*sizes, channels).
+        pool: Elements of a window along each axis.
+        strides: Per axis.
+        padding: ``(low, high)`` per axis.
+        total: Sums all elements.
+    """
+    read = total(bits_x) * 0
+    for _, cut in windows.inside(bits_x.shape[:-1], pool, strides, (1,) * len(pool), padding):
+        read = read + total(bits_x[cut])
+    return read

@@ -26,7 +26,7 @@ from hgq.ir.build import GraphBuilder
 from hgq.ir.graph import Graph
 from hgq.ir.ops import OPS
 from hgq.numerics import Fixed
-from tests.random_graphs import random_graph, random_samples
+from tests.random_graphs import CONVS, POOLS, random_conv_graph, random_graph, random_pool_graph, random_samples
 
 TEXTBOOK = ("WRAP", "SAT", "SAT_SYM")
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not installed")
@@ -404,3 +404,50 @@ def test_csim_corners(case, strategy, workdir):
 @pytest.mark.slow
 def test_csim_namespace_and_reuse(workdir):
     assert_exact(random_graph(1, overflows=TEXTBOOK), workdir, namespace="mine", reuse_factor="2")
+
+
+# ---------------------------------------------------------------------------------------------------------- windows
+
+
+def test_a_convolution_takes_its_bias_and_spreads_groups_and_dilation():
+    graph = random_conv_graph("2d_all", 0)
+    conv = next(layer for layer in lower(graph, Settings()).layers if layer["class_name"] == "Conv2D")
+    assert conv["weight_data"].shape == (2, 5, 2, 4)
+    assert (conv["weight_data"][:, 1::2] == 0).all()
+    assert (conv["weight_data"][..., 0, 2:] == 0).all()
+    assert conv["bias_data"].any()
+    assert [conv[key] for key in ("pad_top", "pad_bottom", "pad_left", "pad_right", "stride_height")] == [1, 0, 2, 2, 2]
+
+
+def test_three_axes_are_refused():
+    b = GraphBuilder("volume")
+    x = b.input("x", Fixed(1, 3, np.zeros((2, 2, 2, 1))), "RND", "SAT")
+    kernel = b.constant(np.ones((1, 1, 1, 1, 2), int), Fixed(1, 3, 0), "kernel")
+    volume = b.op("conv", x, kernel, strides=(1,) * 3, dilation=(1,) * 3, padding=((0, 0),) * 3, groups=1)
+    with pytest.raises(LoweringError, match="at most two axes"):
+        lower(b.graph(volume), Settings())
+
+
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["latency", "distributed_arithmetic"])
+@pytest.mark.parametrize("case", CONVS)
+def test_csim_convolutions(case, strategy, workdir):
+    for seed in range(2):
+        assert_exact(random_conv_graph(case, seed), workdir, 500, strategy=strategy)
+
+
+@needs_compiler
+@pytest.mark.slow
+@pytest.mark.parametrize("case", POOLS)
+def test_csim_maxima(case, workdir):
+    for seed in range(2):
+        assert_exact(random_pool_graph(case, seed), workdir, 500)
+
+
+def test_a_padded_maximum_of_unsigned_numbers_is_refused():
+    b = GraphBuilder("unsigned")
+    x = b.input("x", Fixed(0, 3, np.zeros((3, 1))), "RND", "SAT")
+    graph = b.graph(b.op("max_pool", x, pool=(2,), strides=(2,), padding=((0, 1),)))
+    with pytest.raises(LoweringError, match="pads unsigned numbers with their greatest"):
+        lower(graph, Settings())

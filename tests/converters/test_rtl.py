@@ -22,7 +22,16 @@ from hgq.ir import interpret
 from hgq.ir.build import GraphBuilder
 from hgq.ir.graph import Graph
 from hgq.numerics import Fixed
-from tests.random_graphs import OVERFLOWS, branched_graph, random_graph, random_samples
+from tests.random_graphs import (
+    CONVS,
+    OVERFLOWS,
+    POOLS,
+    branched_graph,
+    random_conv_graph,
+    random_graph,
+    random_pool_graph,
+    random_samples,
+)
 
 rtl = RTL()
 needs_verilator = pytest.mark.skipif(not (tools.find("verilator") and tools.find("g++")), reason="Verilator or g++ is not installed")
@@ -78,6 +87,32 @@ def test_several_inputs_and_outputs():
     received = rtl.comb_predict(graph, x)
     assert_equal(graph, received, x)
     assert [value.shape for value in received.values()] == [(500, 3), (500, 3)]
+
+
+@pytest.mark.parametrize("case", CONVS)
+def test_convolutions(case):
+    for seed in range(3):
+        graph = random_conv_graph(case, seed)
+        x = random_samples(graph, 500, seed)
+        assert_equal(graph, rtl.comb_predict(graph, x), x)
+
+
+@pytest.mark.parametrize("case", POOLS)
+def test_maxima(case):
+    for seed in range(4):
+        graph = random_pool_graph(case, seed)
+        x = random_samples(graph, 500, seed)
+        assert_equal(graph, rtl.comb_predict(graph, x), x)
+
+
+def test_rows_that_are_constant_and_rows_that_are_not():
+    """A window that sees padding only, and one whose living elements meet weights of 0."""
+    b = GraphBuilder("rows")
+    x = b.input("x", Fixed(1, [[2], [0], [2]], [[1], [0], [1]]), "RND", "SAT")
+    kernel = b.constant(np.array([[[3, 0]], [[0, 5]]]), Fixed(1, 4, 0), "kernel")
+    graph = b.graph(b.op("conv", x, kernel, strides=(1,), dilation=(1,), padding=((3, 2),), groups=1))
+    data = random_samples(graph, 100)
+    assert_equal(graph, rtl.comb_predict(graph, data), data)
 
 
 def test_no_samples():
@@ -335,6 +370,11 @@ def test_verilator(tmp_path):
     simulated(graph, Options(clock_ns=2), tmp_path, samples=1)  # does not compile again
     assert binary.stat().st_mtime_ns == built
     assert rtl.simulate(graph, Options(clock_ns=2), random_samples(graph, 0), tmp_path)["right/q"].shape == (0, 3)
+
+
+@needs_verilator
+def test_verilator_on_a_convolution(tmp_path):
+    simulated(random_conv_graph("2d_all", 1), Options(clock_ns=2), tmp_path)
 
 
 @needs_verilator

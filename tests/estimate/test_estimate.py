@@ -3,14 +3,17 @@ from __future__ import annotations
 import csv
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from hgq.errors import ConfigError, LoweringError
-from hgq.estimate import Interval, device_of, ebops_of, estimate, latency, model, resources
+from hgq.estimate import Interval, device_of, ebops_by_node, ebops_of, estimate, latency, model, resources
 from hgq.estimate.structure import Structure
-from tests.random_graphs import random_graph
+from hgq.numerics import Fixed
+from tests.random_graphs import CONVS, random_conv_graph, random_graph
 
 PART = "xcvu13p-flga2577-2-e"
 PAIRS = Path(__file__).resolve().parents[3] / "shared" / "reference" / "vivado_pairs.csv"
@@ -144,6 +147,29 @@ def test_dsp_candidates_by_brute_force(graph):
                 x, w = formats[node.inputs[0]].width, g.consts[node.inputs[1]].format.width
                 expected = sum(1 for i in range(w.shape[0]) for j in range(w.shape[1]) if w[i, j] > 1 and x[i] * w[i, j] >= 55)
                 assert found[node.name] == expected
+
+
+@pytest.mark.parametrize("case", CONVS)
+def test_dsp_candidates_and_ebops_of_convolutions_by_brute_force(case):
+    """Every product by its own indices; the kernel's bits from its values."""
+    graph = random_conv_graph(case, 2)
+    port = graph.inputs[0]
+    port = replace(port, format=replace(port.format, i=port.format.i * 4))  # wide enough for some DSPs
+    graph = graph.with_(inputs=(port,))
+    conv, kernel = graph.nodes[0], graph.consts[graph.nodes[0].inputs[1]]
+    bits_x, bits_w, attrs = port.format.width, Fixed.minimal(kernel.mantissa, kernel.format.f).width, conv.attrs
+    ebops = candidates = 0
+    for window in np.ndindex(graph.shapes()[conv.name][:-1]):
+        for *tap, c, m in np.ndindex(bits_w.shape):
+            geometry = zip(window, attrs["strides"], tap, attrs["dilation"], attrs["padding"], strict=True)
+            at = tuple(o * s + t * d - low for o, s, t, d, (low, _) in geometry)
+            if all(0 <= i < n for i, n in zip(at, port.shape[:-1], strict=True)):
+                x = bits_x[(*at, m // (bits_w.shape[-1] // attrs["groups"]) * bits_w.shape[-2] + c)]
+                w = bits_w[(*tap, c, m)]
+                ebops += x * w
+                candidates += bool(w > 1 and x * w >= 55)
+    assert ebops_by_node(graph)[conv.name] == ebops > 0
+    assert resources.dsp_candidates(graph)[conv.name] == candidates
 
 
 def test_hls4ml_distributed_arithmetic(graph, fake):

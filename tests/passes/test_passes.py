@@ -16,7 +16,7 @@ from hgq.passes import PIPELINE, optimize, run_checked
 from hgq.passes.dead import remove_dead
 from hgq.passes.fold import fold_constants
 from hgq.passes.narrow import narrow_widths
-from tests.random_graphs import random_graph, random_samples
+from tests.random_graphs import POOLS, random_graph, random_pool_graph, random_samples
 
 
 def outputs(graph: Graph, samples: dict[str, np.ndarray]) -> list[np.ndarray]:
@@ -42,6 +42,15 @@ def test_golden_before_equals_golden_after(seed):
     assert weights(optimized) <= weights(graph)
     assert [(port.name, port.shape) for port in optimized.inputs] == [(port.name, port.shape) for port in graph.inputs]
     assert optimize(optimized).digest() == optimized.digest()
+
+
+@pytest.mark.parametrize("case", POOLS)
+def test_maxima_stay_what_they_are(case):
+    for seed in range(3):
+        graph = random_pool_graph(case, seed)
+        samples = random_samples(graph, 300, seed)
+        for step in (*PIPELINE, optimize):
+            np.testing.assert_array_equal(outputs(spec.check(step(graph)), samples), outputs(graph, samples))
 
 
 def chain(kernel, kernel2, fixed=None, overflow="SAT") -> Graph:

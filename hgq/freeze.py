@@ -64,15 +64,6 @@ def _reshape(layer: keras.layers.Layer, b: GraphBuilder, x: Ref) -> Ref:
     return b.op("reshape", x, shape=tuple(int(size) for size in shape))
 
 
-@freezes(keras.layers.ReLU)
-def _relu(layer: keras.layers.ReLU, b: GraphBuilder, x: Ref) -> Ref:
-    plain = not layer.negative_slope and not layer.threshold and layer.max_value is None
-    if not plain:
-        received = f"negative_slope={layer.negative_slope}, threshold={layer.threshold}, max_value={layer.max_value}"
-        raise FreezeError("Only the plain ReLU can be frozen.", where=f"layer {layer.name}", expected="ReLU()", received=received)
-    return b.op("relu", x)
-
-
 @freezes(
     keras.layers.MaxPooling1D,
     keras.layers.MaxPooling2D,
@@ -84,16 +75,6 @@ def _relu(layer: keras.layers.ReLU, b: GraphBuilder, x: Ref) -> Ref:
 def _max_pool(layer: keras.layers.Layer, b: GraphBuilder, x: Ref) -> Ref:
     """Exact, and without bits of its own."""
     return pooling.max_pool_to_ir(layer, b, x)
-
-
-@freezes(keras.layers.Activation)
-def _activation(layer: keras.layers.Activation, b: GraphBuilder, x: Ref) -> Ref:
-    name = getattr(layer.activation, "__name__", repr(layer.activation))
-    if name == "linear":
-        return x
-    if name == "relu":
-        return b.op("relu", x)
-    raise FreezeError("This activation cannot be frozen.", where=f"layer {layer.name}", expected="linear or relu", received=name)
 
 
 def freeze(model: keras.Model, calibration: ArrayLike | Mapping[str, ArrayLike] | None = None, *, optimize: bool = True) -> Graph:

@@ -1,13 +1,15 @@
-"""Keras' own layers that hardware takes as they are: merges and movements of elements. All exact."""
+"""Keras' own layers that hardware takes as they are: activations, merges and movements of elements. All exact."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 import keras
+import numpy as np
 
 from hgq.errors import FreezeError
 from hgq.ir.build import GraphBuilder, Ref
+from hgq.layers import activations
 from hgq.layers.merge import scaled
 from hgq.resources.ebops import tree
 
@@ -23,6 +25,33 @@ def freezes(*classes: type) -> Callable[[Freezer], Freezer]:
         return function
 
     return register
+
+
+@freezes(keras.layers.ReLU, keras.layers.LeakyReLU)
+def _relu(layer: keras.layers.ReLU | keras.layers.LeakyReLU, b: GraphBuilder, x: Ref) -> Ref:
+    slope, threshold, highest = float(layer.negative_slope), getattr(layer, "threshold", 0.0), getattr(layer, "max_value", None)
+    exact = 0 <= slope <= 1 and np.float32(slope) == activations.rounded_slope(slope)
+    if threshold or not exact or (slope and highest is not None):
+        raise FreezeError(
+            "This ReLU cannot be frozen exactly.",
+            where=f"layer {layer.name}",
+            expected="no threshold, a negative_slope from 0 to 1 with at most 8 significant bits (0.125), no max_value beside a slope",
+            received=f"negative_slope={slope}, threshold={threshold}, max_value={highest}",
+            fix="Use hgq.layers.QActivation, which rounds the slope: QActivation('leaky_relu(0.2)').",
+        )
+    if slope:
+        return b.op("leaky_relu", x, slope=slope)
+    return b.op("relu", x) if highest is None else b.op("clip", x, low=0.0, high=float(np.float32(highest)))
+
+
+@freezes(keras.layers.Activation)
+def _activation(layer: keras.layers.Activation, b: GraphBuilder, x: Ref) -> Ref:
+    name = getattr(layer.activation, "__name__", repr(layer.activation))
+    if name in ("linear", "relu", *activations.CLIPS):
+        return activations.to_ir(b, name, x)
+    raise FreezeError(
+        "This activation cannot be frozen.", where=f"layer {layer.name}", expected="linear, relu, relu6 or hard_tanh", received=name
+    )
 
 
 MERGES = {

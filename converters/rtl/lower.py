@@ -35,7 +35,7 @@ ALKAID_ERRORS = (ArithmeticError, AssertionError, LookupError, NotImplementedErr
 """What alkaid raises on input that it did not foresee; it has no exception class of its own."""
 
 MERGES = ("add", "subtract", "maximum", "minimum", "product")
-ELEMENTWISE = ("quantize", "relu", "multiply", *MERGES)
+ELEMENTWISE = ("quantize", "relu", "clip", "leaky_relu", "multiply", *MERGES)
 
 
 def lower(node: Node, values: Mapping[str, Any], graph: Graph) -> Any:

@@ -109,6 +109,18 @@ def relu(x: Any) -> Any:
     return np.maximum(x, 0.0)
 
 
+@op(1, attrs=("low", "high"))
+def clip(x: Any, *, low: float, high: float) -> Any:
+    """min(max(x, low), high) with real numbers, ``low <= high``; exact."""
+    return np.minimum(np.maximum(x, low), high)
+
+
+@op(1, attrs=("slope",))
+def leaky_relu(x: Any, *, slope: float) -> Any:
+    """max(x, slope * x) with a real number from 0 to 1; exact."""
+    return np.maximum(x, x * slope)
+
+
 @op(1, attrs=("shape",))
 def reshape(x: Any, *, shape: tuple[int, ...]) -> Any:
     """The same elements in another shape, in C order; `shape` is without batch."""

@@ -1,7 +1,13 @@
-"""Activations that hardware takes exactly."""
+"""Activations that hardware takes exactly, as a few gates a bit. They cost no EBOPs.
+
+``relu6`` and ``hard_tanh`` clip to 0…6 and -1…1. ``leaky_relu`` is ``max(x, slope * x)`` with Keras' slope of 0.2, or with that in
+parentheses, as in ``leaky_relu(0.125)``; a slope is rounded to 8 significant bits, which powers of two have.
+"""
 
 from __future__ import annotations
 
+import math
+import re
 from typing import TYPE_CHECKING
 
 import tensorflow as tf
@@ -11,7 +17,12 @@ from hgq.errors import ConfigError
 if TYPE_CHECKING:
     from hgq.ir.build import GraphBuilder, Ref
 
-ACTIVATIONS = ("linear", "relu")
+ACTIVATIONS = ("linear", "relu", "relu6", "hard_tanh", "leaky_relu", "leaky_relu(SLOPE)")
+CLIPS = {"relu6": (0.0, 6.0), "hard_tanh": (-1.0, 1.0)}
+DEFAULT_SLOPE = 0.2
+SLOPE_BITS = 8
+
+_LEAKY = re.compile(r"leaky_relu(?:\(([^()]*)\))?")
 
 
 def known(activation: str | None, where: str) -> str:
@@ -23,22 +34,50 @@ def known(activation: str | None, where: str) -> str:
     if activation is None:
         return "linear"
     name = getattr(activation, "__name__", activation)  # keras.activations.relu
-    if name not in ACTIVATIONS:
-        raise ConfigError(
-            "Unknown activation.",
-            where=f"layer {where}",
-            expected=" or ".join(map(repr, ACTIVATIONS)),
-            received=repr(activation),
-            fix="Activations other than these need a table in hardware, which hgqc does not make yet.",
-        )
-    return name
+    if name in ("linear", "relu", *CLIPS) or (isinstance(name, str) and _slope(name) is not None):
+        return name
+    raise ConfigError(
+        "Unknown activation.",
+        where=f"layer {where}",
+        expected=f"{' or '.join(map(repr, ACTIVATIONS))}, with a slope from 0 to 1",
+        received=repr(activation),
+        fix="Activations other than these need a table in hardware, which hgqc does not make yet.",
+    )
+
+
+def rounded_slope(slope: float) -> float:
+    """The nearest number of 8 significant bits: what a leaky ReLU multiplies with, in training as in hardware. Powers of two stay."""
+    mantissa, exponent = math.frexp(slope)
+    return math.ldexp(round(math.ldexp(mantissa, SLOPE_BITS)), exponent - SLOPE_BITS)
 
 
 def apply(activation: str, x):
     """The activation of a tensor."""
-    return tf.nn.relu(x) if activation == "relu" else x
+    if activation == "linear":
+        return x
+    if activation == "relu":
+        return tf.nn.relu(x)
+    if activation in CLIPS:
+        return tf.clip_by_value(x, *CLIPS[activation])
+    return tf.maximum(x, x * _slope(activation))
 
 
 def to_ir(b: GraphBuilder, activation: str, x: Ref) -> Ref:
     """The activation as a node."""
-    return b.op("relu", x, name="relu") if activation == "relu" else x
+    if activation == "linear":
+        return x
+    if activation == "relu":
+        return b.op("relu", x, name="relu")
+    if activation in CLIPS:
+        low, high = CLIPS[activation]
+        return b.op("clip", x, name=activation, low=low, high=high)
+    return b.op("leaky_relu", x, slope=_slope(activation))
+
+
+def _slope(activation: str) -> float | None:
+    match = _LEAKY.fullmatch(activation)
+    try:
+        slope = float(match[1]) if match and match[1] is not None else DEFAULT_SLOPE
+    except ValueError:
+        return None
+    return rounded_slope(slope) if match and 0 <= slope <= 1 else None

@@ -25,7 +25,7 @@ class QDense(QLayer):
 
     Args:
         units: Outputs.
-        activation: None, ``"linear"`` or ``"relu"``.
+        activation: None, ``"linear"``, ``"relu"``, ``"relu6"``, ``"hard_tanh"``, ``"leaky_relu"`` or ``"leaky_relu(SLOPE)"``.
         use_bias: Whether there is a bias.
         kernel_quantizer: What `hgq.quantizers.get` takes.
         bias_quantizer: The same.

@@ -30,7 +30,7 @@ class QDenseBatchNorm(NormalizingLayer):
 
     Args:
         units: Outputs.
-        activation: None, ``"linear"`` or ``"relu"``.
+        activation: None, ``"linear"``, ``"relu"``, ``"relu6"``, ``"hard_tanh"``, ``"leaky_relu"`` or ``"leaky_relu(SLOPE)"``.
         kernel_quantizer: Of the folded kernel; what `hgq.quantizers.get` takes.
         bias_quantizer: Of the folded bias.
         input_quantizer: Of the input; not None.

@@ -101,6 +101,15 @@ def merges() -> Graph:
     return b.graph(*outputs)
 
 
+def activations() -> Graph:
+    """Clips and leaky ReLUs of mixed widths, in and out of range."""
+    b = GraphBuilder("activations")
+    x = b.input("x", Fixed(1, [3, 1, -2, 5], [2, 3, 4, -1]), "RND", "SAT")
+    y = b.input("y", Fixed(np.zeros((2, 3), int), 4, 1), "RND", "SAT")
+    clips = [b.op("clip", value, low=low, high=high) for value in (x, y) for low, high in ((0.0, 6.0), (-1.0, 1.0), (0.5, 2.75))]
+    return b.graph(*clips, *(b.op("leaky_relu", value, slope=slope) for value in (x, y) for slope in (0.125, 205 / 1024)))
+
+
 def movements() -> Graph:
     """Transpositions, paddings, crops and repetitions of tensors of mixed widths."""
     b = GraphBuilder("movements")
@@ -331,8 +340,8 @@ def test_csim_zoo(workdir):
 
 
 @needs_compiler
-@pytest.mark.parametrize("case", [merges, movements], ids=lambda case: case.__name__)
-def test_csim_merges_and_movements(case, workdir):
+@pytest.mark.parametrize("case", [merges, movements, activations], ids=lambda case: case.__name__)
+def test_csim_merges_movements_and_activations(case, workdir):
     assert_exact(case(), workdir, 300)
 
 

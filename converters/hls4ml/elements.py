@@ -1,0 +1,127 @@
+"""Rules for activations that are logic, and for what only moves elements."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+from typing import Any
+
+import numpy as np
+
+from hgq.ir.graph import Const, Node
+from hgq.ir.integers import IntArray
+from hgq.ir.ranges import RangeArray
+from hgq.numerics import Fixed
+
+from .lower import PREVIOUS, Context, Layer, lowers, refused
+from .types import const_type, type_name
+
+
+@lowers("clip")
+def _clip(context: Context, node: Node) -> Iterator[Layer]:
+    """``max(x, low)`` is ``low + relu(x - low)``, and ``min(y, high)`` is ``high - relu(high - y)``."""
+    low, high = node.attrs["low"], node.attrs["high"]
+    above: Any = RangeArray.of_format(context.formats[node.inputs[0]]) - low
+    source = node.inputs[0]
+    if low:  # hls4ml drops additions of 0
+        yield _affine(None, source, above.format(), 1.0, -low)
+        source = PREVIOUS
+    above = np.maximum(above, 0.0)
+    yield _rectified(source, above.format())
+    below: Any = (high - low) - above
+    yield _affine(None, PREVIOUS, below.format(), -1.0, high - low)
+    below = np.maximum(below, 0.0)
+    yield _rectified(PREVIOUS, below.format())
+    yield _affine(node.name, PREVIOUS, context.formats[node.name], -1.0, high)
+
+
+@lowers("leaky_relu")
+def _leaky_relu(context: Context, node: Node) -> Iterator[Layer]:
+    (x,) = node.inputs
+    scaled = RangeArray.of_format(context.formats[x]) * node.attrs["slope"]
+    yield _affine(None, x, scaled.format(), node.attrs["slope"], 0.0)
+    yield Layer(node.name, "Merge", (x, PREVIOUS), {"result": context.type_of(node.name)}, {"op": "maximum"})
+
+
+def _rectified(source: str, fixed: Fixed) -> Layer:
+    return Layer(None, "Activation", (source,), {"result": type_name(fixed)}, {"activation": "relu", "n_in": prod(fixed.shape)})
+
+
+def _affine(value: str | None, x: str, fixed: Fixed, scale: float, shift: float) -> Layer:
+    """``x * scale + shift`` with two numbers, into a format."""
+    numbers = [IntArray.of_reals([number]) for number in (scale, shift)]
+    types = [const_type(Const.minimal("number", number.mantissa, np.full(1, number.f))) for number in numbers]
+    channels = fixed.shape[-1]
+    attributes = {
+        "n_in": prod(fixed.shape),
+        "n_filt": channels,
+        "scale_data": np.full(channels, scale),
+        "bias_data": np.full(channels, shift),
+        "use_gamma": True,
+        "use_beta": True,
+    }
+    return Layer(value, "BatchNormalization", (x,), {"result": type_name(fixed), "scale": types[0], "bias": types[1]}, attributes)
+
+
+# --------------------------------------------------------------------------------------------------------- movements
+
+
+@lowers("transpose")
+def _transpose(context: Context, node: Node) -> Iterator[Layer]:
+    yield Layer(node.name, "Transpose", node.inputs, {"result": context.type_of(*node.inputs)}, {"perm": list(node.attrs["axes"])})
+
+
+@lowers("take")
+def _take(context: Context, node: Node) -> Iterator[Layer]:
+    axis, indices, shape = node.attrs["axis"], node.attrs["indices"], context.shape(node.inputs[0])
+    size, count = shape[axis], len(indices)
+    start, factor = indices[0], count // size
+    yield _flattened(context, node.inputs[0], shape, axis)
+    if tuple(indices) == tuple(range(start, start + count)):
+        yield _image(context, node, "Cropping2D", shape, axis, count, crop_left=start, crop_right=size - start - count)
+    elif _resized(size, count) == tuple(indices):
+        yield _image(context, node, "Resize", shape, axis, count, algorithm="nearest")
+    else:
+        expected = f"a range of indices, or each {factor or 2} times in turn"
+        raise refused(node, "hls4ml cannot pick elements in any order.", expected, str(indices)[:80])
+    yield _restored(context, node, node.inputs[0])
+
+
+def _resized(size: int, count: int) -> tuple[int, ...]:
+    """The element that hls4ml's ``resize_nearest`` puts at each place: it divides in 16 fractional bits."""
+    ratio = (size << 16) // count + 1
+    return tuple(place * ratio >> 16 for place in range(count))
+
+
+@lowers("pad")
+def _pad(context: Context, node: Node) -> Iterator[Layer]:
+    shape = list(context.shape(node.inputs[0]))
+    source = node.inputs[0]
+    for axis, (before, after) in enumerate(node.attrs["widths"]):
+        if before or after:
+            width = shape[axis] + before + after
+            yield _flattened(context, node.inputs[0], tuple(shape), axis, source)
+            yield _image(context, node, "ZeroPadding2D", tuple(shape), axis, width, pad_left=before, pad_right=after)
+            shape[axis], source = width, PREVIOUS
+    yield _restored(context, node, node.inputs[0], source)
+
+
+def _flattened(context: Context, x: str, shape: tuple[int, ...], axis: int, source: str | None = None) -> Layer:
+    """Three axes around one: as hls4ml sees an image, that one is its width. In parallel a reshape is free."""
+    target = [prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :])]
+    return Layer(None, "Reshape", (source or x,), {"result": context.type_of(x)}, {"target_shape": target})
+
+
+def _image(context: Context, node: Node, kind: str, shape: tuple[int, ...], axis: int, width: int, **attributes: Any) -> Layer:
+    height, n_in, channels = prod(shape[:axis]), shape[axis], prod(shape[axis + 1 :])
+    if kind != "Resize":
+        sides = ("pad_top", "pad_bottom") if kind == "ZeroPadding2D" else ("crop_top", "crop_bottom")
+        attributes.update(dict.fromkeys(sides, 0))
+    sizes = {"in_height": height, "in_width": n_in, "out_height": height, "out_width": width, "n_chan": channels}
+    # one type for operand and result: hls4ml's functions take no other
+    types = {"result": context.type_of(*node.inputs)}
+    return Layer(None, kind, (PREVIOUS,), types, {**sizes, "data_format": "channels_last", **attributes})
+
+
+def _restored(context: Context, node: Node, x: str, source: str = PREVIOUS) -> Layer:
+    return Layer(node.name, "Reshape", (source,), {"result": context.type_of(x)}, {"target_shape": list(context.shape(node.name))})

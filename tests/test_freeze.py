@@ -86,6 +86,11 @@ def test_branches_that_cannot_share_a_port_are_refused():
     assert "QInput()" in str(caught.value)
 
 
+def test_a_model_that_only_quantizes_is_its_port(x):
+    graph = freeze(keras.Sequential([keras.Input((8,), name="x"), QInput(), keras.layers.Dropout(0.5)]), x)
+    assert graph.outputs == ("x",) and not graph.nodes
+
+
 def test_an_input_without_a_quantizer_is_refused():
     with pytest.raises(FreezeError, match="reaches arithmetic without a quantizer") as caught:
         freeze(keras.Sequential([keras.Input((4,)), keras.layers.ReLU(), QDense(2)]))

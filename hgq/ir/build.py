@@ -130,6 +130,5 @@ class GraphBuilder:
 
     def graph(self, *outputs: Ref, **meta: Any) -> Graph:
         """The finished graph, checked."""
-        inputs, nodes = settle_ports(self._inputs, self._raw, self._nodes)
-        names = tuple(ref.name for ref in outputs)
+        inputs, nodes, names = settle_ports(self._inputs, self._raw, self._nodes, [ref.name for ref in outputs])
         return spec.check(Graph(self.name, inputs, by_name(self._consts), nodes, names, meta))

@@ -17,19 +17,20 @@ from hgq.numerics import Fixed
 
 
 def settle_ports(
-    inputs: Sequence[Input], raw: Mapping[str, tuple[int, ...]], nodes: Sequence[Node]
-) -> tuple[tuple[Input, ...], tuple[Node, ...]]:
-    """Give every raw port a format.
+    inputs: Sequence[Input], raw: Mapping[str, tuple[int, ...]], nodes: Sequence[Node], outputs: Sequence[str]
+) -> tuple[tuple[Input, ...], tuple[Node, ...], tuple[str, ...]]:
+    """Give every raw port a format. Returns ports, nodes and outputs, which may have become ports.
 
     Args:
         inputs: Ports that have one already.
         raw: Shapes of those that have none.
         nodes: All nodes; of them only quantizers read raw ports.
+        outputs: Names of the values that leave.
 
     Raises:
         FreezeError: nothing reads a port, or its quantizers have no common finer format.
     """
-    ports, settled = list(inputs), list(nodes)
+    ports, settled, renamed = list(inputs), list(nodes), dict[str, str]()
     for name, shape in raw.items():
         readers = [node for node in settled if name in node.inputs]
         if not readers:
@@ -37,11 +38,12 @@ def settle_ports(
         first = readers[0].attrs
         if all(_same(node.attrs, first, shape) for node in readers):
             ports.append(Input(name, shape, first["format"].reshape(shape), first["rounding"], first["overflow"]))
-            settled = _bypass(settled, {node.name: node for node in readers}, name, shape)
+            settled = _bypass(settled, {node.name: node for node in readers}, name, shape, renamed)
         else:
             ports.append(_common_port(name, shape, readers))
     order = {name: position for position, name in enumerate(raw)}
-    return tuple(sorted(ports, key=lambda port: order.get(port.name, -1))), tuple(settled)
+    ordered = sorted(ports, key=lambda port: order.get(port.name, -1))
+    return tuple(ordered), tuple(settled), tuple(renamed.get(name, name) for name in outputs)
 
 
 def _same(a: Mapping, b: Mapping, shape: tuple[int, ...]) -> bool:
@@ -49,9 +51,8 @@ def _same(a: Mapping, b: Mapping, shape: tuple[int, ...]) -> bool:
     return modes and a["format"].reshape(shape).equals(b["format"].reshape(shape))
 
 
-def _bypass(nodes: list[Node], quantizers: Mapping[str, Node], port: str, shape: tuple[int, ...]) -> list[Node]:
-    """The port has the format of these quantizers: read it instead of them, reshaped where they saw it reshaped."""
-    renamed: dict[str, str] = {}
+def _bypass(nodes: list[Node], quantizers: Mapping[str, Node], port: str, shape: tuple[int, ...], renamed: dict[str, str]) -> list[Node]:
+    """The port has the format of these quantizers: read it instead of them, reshaped where they saw it reshaped. Fills `renamed`."""
     settled: list[Node] = []
     for node in nodes:
         if node.name not in quantizers:

@@ -2,8 +2,8 @@
 
 =================  =====================================================================================
 `settings.py`      this backend's own options, validated
-`lower.py`         one ``@lowers("op")`` rule per op: which hls4ml layers it becomes, with the exact type of every value
-`elements.py`      more such rules: activations that are logic, movements of elements
+`rules/`           one ``@lowers("op")`` rule per op, one file per family: which hls4ml layers it becomes, with exact types
+`lower.py`         runs the rules over a graph
 `types.py`         the type of a tensor
 `write.py`         hands those layers to hls4ml, checks that it kept our types, collects what it writes
 `document.py`      `README.md` and `ports.json` of the project

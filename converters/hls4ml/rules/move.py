@@ -1,4 +1,4 @@
-"""Rules for activations that are logic, and for what only moves elements."""
+"""Rules of what only moves elements."""
 
 from __future__ import annotations
 
@@ -6,64 +6,14 @@ from collections.abc import Iterator
 from math import prod
 from typing import Any
 
-import numpy as np
+from hgq.ir.graph import Node
 
-from hgq.ir.graph import Const, Node
-from hgq.ir.integers import IntArray
-from hgq.ir.ranges import RangeArray
-from hgq.numerics import Fixed
-
-from .lower import PREVIOUS, Context, Layer, lowers, refused
-from .types import const_type, type_name
+from .base import PREVIOUS, Context, Layer, lowers, refused
 
 
-@lowers("clip")
-def _clip(context: Context, node: Node) -> Iterator[Layer]:
-    """``max(x, low)`` is ``low + relu(x - low)``, and ``min(y, high)`` is ``high - relu(high - y)``."""
-    low, high = node.attrs["low"], node.attrs["high"]
-    above: Any = RangeArray.of_format(context.formats[node.inputs[0]]) - low
-    source = node.inputs[0]
-    if low:  # hls4ml drops additions of 0
-        yield _affine(None, source, above.format(), 1.0, -low)
-        source = PREVIOUS
-    above = np.maximum(above, 0.0)
-    yield _rectified(source, above.format())
-    below: Any = (high - low) - above
-    yield _affine(None, PREVIOUS, below.format(), -1.0, high - low)
-    below = np.maximum(below, 0.0)
-    yield _rectified(PREVIOUS, below.format())
-    yield _affine(node.name, PREVIOUS, context.formats[node.name], -1.0, high)
-
-
-@lowers("leaky_relu")
-def _leaky_relu(context: Context, node: Node) -> Iterator[Layer]:
-    (x,) = node.inputs
-    scaled = RangeArray.of_format(context.formats[x]) * node.attrs["slope"]
-    yield _affine(None, x, scaled.format(), node.attrs["slope"], 0.0)
-    yield Layer(node.name, "Merge", (x, PREVIOUS), {"result": context.type_of(node.name)}, {"op": "maximum"})
-
-
-def _rectified(source: str, fixed: Fixed) -> Layer:
-    return Layer(None, "Activation", (source,), {"result": type_name(fixed)}, {"activation": "relu", "n_in": prod(fixed.shape)})
-
-
-def _affine(value: str | None, x: str, fixed: Fixed, scale: float, shift: float) -> Layer:
-    """``x * scale + shift`` with two numbers, into a format."""
-    numbers = [IntArray.of_reals([number]) for number in (scale, shift)]
-    types = [const_type(Const.minimal("number", number.mantissa, np.full(1, number.f))) for number in numbers]
-    channels = fixed.shape[-1]
-    attributes = {
-        "n_in": prod(fixed.shape),
-        "n_filt": channels,
-        "scale_data": np.full(channels, scale),
-        "bias_data": np.full(channels, shift),
-        "use_gamma": True,
-        "use_beta": True,
-    }
-    return Layer(value, "BatchNormalization", (x,), {"result": type_name(fixed), "scale": types[0], "bias": types[1]}, attributes)
-
-
-# --------------------------------------------------------------------------------------------------------- movements
+@lowers("reshape")
+def _reshape(context: Context, node: Node) -> Iterator[Layer]:
+    yield Layer(node.name, "Reshape", node.inputs, {"result": context.type_of(node.name)}, {"target_shape": list(node.attrs["shape"])})
 
 
 @lowers("transpose")

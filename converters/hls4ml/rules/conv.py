@@ -1,0 +1,51 @@
+"""Rule of convolutions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from hgq.ir.graph import Node
+from hgq.ir.windows import group_slices
+
+from ..types import const_type
+from .base import Context, Layer, lowers, refused
+from .window import window_attributes
+
+
+@lowers("conv")
+def _conv(context: Context, node: Node) -> Iterator[Layer]:
+    """Groups and dilation become zeros in the kernel, which hls4ml's latency strategy does not build: it knows neither in parallel."""
+    x, name = node.inputs
+    kernel = context.graph.consts[name]
+    axes = kernel.mantissa.ndim - 2
+    if axes > 2:
+        raise refused(node, "hls4ml convolves over at most two axes.", "1 or 2", str(axes))
+    weight = _spread_kernel(kernel.value, node.attrs["dilation"], node.attrs["groups"])
+    result, bias = context.absorb_bias(node, per_channel=True)
+    filters = weight.shape[-1]
+    attributes = {
+        "n_chan": weight.shape[-2],
+        "n_filt": filters,
+        "weight_data": weight,
+        "bias_data": np.zeros(filters) if bias is None else np.broadcast_to(bias.value.reshape(-1), (filters,)).copy(),
+        "data_format": "channels_last",
+    }
+    types = {
+        "result": context.type_of(result),
+        "accum": context.type_of(node.name, result),
+        "weight": const_type(kernel),
+        "bias": const_type(bias),
+    }
+    attributes |= window_attributes(context.shape(x), context.shape(node.name), weight.shape[:-2], node, "filt")
+    yield Layer(result, f"Conv{axes}D", (x,), types, attributes)
+
+
+def _spread_kernel(kernel: np.ndarray, dilation: tuple[int, ...], groups: int) -> np.ndarray:
+    *taps, channels, outputs = kernel.shape
+    wide = np.zeros((*((size - 1) * step + 1 for size, step in zip(taps, dilation, strict=True)), channels * groups, outputs))
+    spread = tuple(slice(None, None, step) for step in dilation)
+    for read, written in group_slices(groups, channels, outputs):
+        wide[(*spread, read, written)] = kernel[..., written]
+    return wide

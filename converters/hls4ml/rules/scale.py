@@ -1,0 +1,68 @@
+"""``x * scale + shift`` with constants, which hls4ml calls BatchNormalization, and the rule of products with a constant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+
+import numpy as np
+
+from hgq.ir.graph import Const, Node
+from hgq.ir.integers import IntArray
+from hgq.numerics import Fixed
+
+from ..types import const_type, type_name
+from .base import Context, Layer, lowers, per_channel_const, refused
+
+
+@lowers("multiply")
+def _multiply(context: Context, node: Node) -> Iterator[Layer]:
+    result, bias = context.absorb_bias(node, per_channel=False)
+    yield scale_and_shift(context, node, node.inputs[0], result, context.graph.consts[node.inputs[1]], bias)
+
+
+def scale_and_shift(context: Context, node: Node, x: str, result: str, scale: Const | None, bias: Const | None) -> Layer:
+    """``x * scale + bias`` with constants, which hls4ml calls BatchNormalization."""
+    shape = context.shape(x)
+    if context.shape(node.name) != shape:
+        raise refused(node, "A constant of more elements than its operand.", f"a result of shape {shape}", str(context.shape(node.name)))
+    given = [const for const in (scale, bias) if const is not None]
+    small = all(per_channel_const(const.mantissa.shape, shape) for const in given)
+    target = shape[-1:] if small else shape
+
+    def spread(const: Const | None, default: float) -> np.ndarray:
+        if const is None:
+            return np.full(target, default).reshape(-1)
+        value = const.value.reshape(-1) if small else const.value
+        return np.broadcast_to(value, target).reshape(-1).copy()
+
+    types = {
+        "result": context.type_of(result),
+        "scale": "ufixed<1,1>" if scale is None else const_type(scale),
+        "bias": const_type(bias),
+    }
+    attributes = {
+        "n_in": prod(shape),
+        "n_filt": shape[-1] if small else -1,
+        "scale_data": spread(scale, 1.0),
+        "bias_data": spread(bias, 0.0),
+        "use_gamma": True,
+        "use_beta": True,
+    }
+    return Layer(result, "BatchNormalization", (x,), types, attributes)
+
+
+def affine(value: str | None, x: str, fixed: Fixed, scale: float, shift: float) -> Layer:
+    """``x * scale + shift`` with two numbers, into a format."""
+    numbers = [IntArray.of_reals([number]) for number in (scale, shift)]
+    types = [const_type(Const.minimal("number", number.mantissa, np.full(1, number.f))) for number in numbers]
+    channels = fixed.shape[-1]
+    attributes = {
+        "n_in": prod(fixed.shape),
+        "n_filt": channels,
+        "scale_data": np.full(channels, scale),
+        "bias_data": np.full(channels, shift),
+        "use_gamma": True,
+        "use_beta": True,
+    }
+    return Layer(value, "BatchNormalization", (x,), {"result": type_name(fixed), "scale": types[0], "bias": types[1]}, attributes)

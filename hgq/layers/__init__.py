@@ -8,9 +8,8 @@ from __future__ import annotations
 from hgq.layers.activation import QActivation, QInput, QReLU
 from hgq.layers.base import QLayer
 from hgq.layers.batch_norm import QBatchNormalization
-from hgq.layers.conv import QConv1D, QConv2D, QConv3D
-from hgq.layers.dense import QDense
-from hgq.layers.dense_batchnorm import QDenseBatchNorm
+from hgq.layers.conv import QConv1D, QConv1DBatchNorm, QConv2D, QConv2DBatchNorm, QConv3D, QConv3DBatchNorm
+from hgq.layers.dense import QDense, QDenseBatchNorm
 from hgq.layers.merge import QAdd, QAverage, QConcatenate, QMaximum, QMerge, QMinimum, QMultiply, QSubtract
 from hgq.layers.pooling import (
     QAveragePooling1D,
@@ -31,8 +30,11 @@ __all__ = [
     "QBatchNormalization",
     "QConcatenate",
     "QConv1D",
+    "QConv1DBatchNorm",
     "QConv2D",
+    "QConv2DBatchNorm",
     "QConv3D",
+    "QConv3DBatchNorm",
     "QDense",
     "QDenseBatchNorm",
     "QGlobalAveragePooling1D",

@@ -3,24 +3,129 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import keras
 import tensorflow as tf
 
 from hgq.errors import ConfigError
 from hgq.ir import windows
-from hgq.layers import activations
-from hgq.layers.base import QLayer, constant_to_ir, identifier_config, quantize_to_ir
 from hgq.layers.dense import checked_units
-from hgq.quantizers import Identifier, serialize
+from hgq.layers.kernel import BiasedLayer, KernelLayer, NormalizedLayer
 from hgq.resources import ebops
 
 if TYPE_CHECKING:
     from hgq.ir.build import GraphBuilder, Ref
 
 
-class QConv(QLayer):
+class WindowMap(KernelLayer):
+    """What convolutions have in common: they are `hgq.ir.ops.conv` of an arranged kernel (*taps, channels // groups, outputs).
+
+    A subclass writes `kernel_shape`, which calls `_settle`, and `_outputs`. The hardware is unrolled over all windows.
+    """
+
+    rank: ClassVar[int] = 0
+    """Axes between batch and channels."""
+
+    def __init__(
+        self,
+        *,
+        kernel_size: int | Sequence[int],
+        strides: int | Sequence[int] = 1,
+        padding: str = "valid",
+        dilation_rate: int | Sequence[int] = 1,
+        data_format: str | None = None,
+        **kwargs,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.kernel_size = per_axis(kernel_size, self.rank, "kernel_size", self.name)
+        self.strides = per_axis(strides, self.rank, "strides", self.name)
+        self.dilation_rate = per_axis(dilation_rate, self.rank, "dilation_rate", self.name)
+        self.padding = checked_padding(padding, ("valid", "same", "causal") if self.rank == 1 else ("valid", "same"), self.name)
+        check_channels_last(data_format, self.name)
+
+    def _settle(self, shape: tuple[int, ...], groups: int) -> None:
+        """Fix the geometry: the attributes of the op `conv`."""
+        self._geometry = {
+            "strides": self.strides,
+            "dilation": self.dilation_rate,
+            "padding": windows.padding_of(self.padding, shape[:-1], self.kernel_size, self.strides, self.dilation_rate),
+        }
+        self._conv = {**self._geometry, "groups": groups}
+
+    def _outputs(self, channels: int) -> int:
+        """Output channels."""
+        raise NotImplementedError(f"{type(self).__name__} defines no _outputs().")
+
+    def linear(self, x, kernel, training=None) -> Any:
+        return convolve(x, kernel, **self._conv, exact=not training)
+
+    def linear_cost(self, bits_x, bits_kernel, bits_bias) -> Any:
+        return ebops.conv(bits_x, bits_kernel, bits_bias, total=tf.reduce_sum, **self._conv)
+
+    def linear_to_ir(self, b: GraphBuilder, x: Ref, kernel: Ref) -> Ref:
+        return b.op("conv", x, kernel, name="conv", **self._conv)
+
+    def compute_output_shape(self, input_shape):
+        sizes = windowed(tuple(input_shape[1:-1]), self.kernel_size, self.strides, self.dilation_rate, self.padding, self.name)
+        return (input_shape[0], *sizes, self._outputs(input_shape[-1]))
+
+    def get_config(self) -> dict:
+        return {
+            **super().get_config(),
+            "kernel_size": self.kernel_size,
+            "strides": self.strides,
+            "padding": self.padding,
+            "dilation_rate": self.dilation_rate,
+        }
+
+
+class ConvMap(WindowMap):
+    """The convolution of `QConv`."""
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int | Sequence[int],
+        strides: int | Sequence[int] = 1,
+        padding: str = "valid",
+        dilation_rate: int | Sequence[int] = 1,
+        groups: int = 1,
+        activation: str | None = None,
+        **kwargs,
+    ) -> None:
+        geometry = {"kernel_size": kernel_size, "strides": strides, "padding": padding, "dilation_rate": dilation_rate}
+        super().__init__(activation=activation, **geometry, **kwargs)
+        self.filters = checked_units(filters, self.name, "filters")
+        self.groups = checked_units(groups, self.name, "groups")
+        if self.filters % self.groups:
+            raise ConfigError(
+                "Every group needs as many filters.",
+                where=f"layer {self.name}",
+                expected="filters divisible by groups",
+                received=f"filters={self.filters}, groups={self.groups}",
+            )
+
+    def kernel_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        channels = checked_axes(shape, self.rank, self)[-1]
+        if channels % self.groups:
+            raise ConfigError(
+                "The channels do not fall into these groups.",
+                where=f"layer {self.name}",
+                expected=f"channels divisible by groups={self.groups}",
+                received=f"{channels} channels",
+            )
+        self._settle(shape, self.groups)
+        return (*self.kernel_size, channels // self.groups, self.filters)
+
+    def _outputs(self, channels: int) -> int:
+        return self.filters
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "filters": self.filters, "groups": self.groups}
+
+
+class QConv(ConvMap, BiasedLayer):
     """``activation(conv(input_quantizer(x), kernel_quantizer(kernel)) + bias_quantizer(bias))``, then `output_quantizer`, if any.
 
     `hgq.ir.ops.conv` has the formula. Channels are last; the hardware is unrolled over all windows. The input's bits are those of each
@@ -33,21 +138,14 @@ class QConv(QLayer):
         padding: ``"valid"``, ``"same"`` or, with one axis, ``"causal"``; pads with zeros.
         dilation_rate: Steps between taps.
         groups: Into how many independent parts the channels fall.
-        activation: None, ``"linear"`` or ``"relu"``.
+        activation: As in `QDense`.
         use_bias: Whether there is a bias.
-        data_format: None or ``"channels_last"``.
-        kernel_quantizer: What `hgq.quantizers.get` takes.
-        bias_quantizer: The same.
-        input_quantizer: The same, but not None.
-        output_quantizer: The same. Usually None: the next layer quantizes its input.
-        beta: Loss per EBOP.
-        kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer, kernel_constraint, bias_constraint: As in Keras.
+        **kwargs: Those of `BiasedLayer`: quantizers, initializers, regularizers, constraints, ``beta``, the loss per EBOP; ``data_format``:
+            None or ``"channels_last"``.
 
     Raises:
         ConfigError: an argument means nothing.
     """
-
-    rank = 0
 
     def __init__(
         self,
@@ -59,144 +157,9 @@ class QConv(QLayer):
         groups: int = 1,
         activation: str | None = None,
         use_bias: bool = True,
-        *,
-        data_format: str | None = None,
-        kernel_quantizer: Identifier = "weight",
-        bias_quantizer: Identifier = "bias",
-        input_quantizer: Identifier = "data",
-        output_quantizer: Identifier = None,
-        beta: float | None = None,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        kernel_regularizer=None,
-        bias_regularizer=None,
-        kernel_constraint=None,
-        bias_constraint=None,
         **kwargs,
     ) -> None:
-        super().__init__(beta=beta, **kwargs)
-        self.filters = checked_units(filters, self.name, "filters")
-        self.kernel_size = per_axis(kernel_size, self.rank, "kernel_size", self.name)
-        self.strides = per_axis(strides, self.rank, "strides", self.name)
-        self.dilation_rate = per_axis(dilation_rate, self.rank, "dilation_rate", self.name)
-        self.padding = checked_padding(padding, ("valid", "same", "causal") if self.rank == 1 else ("valid", "same"), self.name)
-        self.groups = checked_units(groups, self.name, "groups")
-        check_channels_last(data_format, self.name)
-        if self.filters % self.groups:
-            raise ConfigError(
-                "Every group needs as many filters.",
-                where=f"layer {self.name}",
-                expected="filters divisible by groups",
-                received=f"filters={self.filters}, groups={self.groups}",
-            )
-        self.activation = activations.known(activation, self.name)
-        self.use_bias = bool(use_bias)
-        self.kernel_initializer = keras.initializers.get(kernel_initializer)
-        self.bias_initializer = keras.initializers.get(bias_initializer)
-        self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
-        self.bias_regularizer = keras.regularizers.get(bias_regularizer)
-        self.kernel_constraint = keras.constraints.get(kernel_constraint)
-        self.bias_constraint = keras.constraints.get(bias_constraint)
-        self.input_quantizer = self._required_quantizer(input_quantizer, "data", "input_quantizer")
-        self.kernel_quantizer = self._required_quantizer(kernel_quantizer, "weight", "kernel_quantizer")
-        self.bias_quantizer = self._required_quantizer(bias_quantizer, "bias", "bias_quantizer") if use_bias else None
-        self.output_quantizer = self._quantizer(output_quantizer, "data", "output_quantizer")
-
-    def build(self, input_shape) -> None:
-        self._shape = checked_axes(self._positions_shape(input_shape), self.rank, self)
-        channels = self._shape[-1]
-        if channels % self.groups:
-            raise ConfigError(
-                "The channels do not fall into these groups.",
-                where=f"layer {self.name}",
-                expected=f"channels divisible by groups={self.groups}",
-                received=f"{channels} channels",
-            )
-        self._geometry = {
-            "strides": self.strides,
-            "dilation": self.dilation_rate,
-            "padding": windows.padding_of(self.padding, self._shape[:-1], self.kernel_size, self.strides, self.dilation_rate),
-        }
-        output_shape = self.compute_output_shape(input_shape)
-        self.kernel = self.add_weight(
-            name="kernel",
-            shape=(*self.kernel_size, channels // self.groups, self.filters),
-            initializer=self.kernel_initializer,
-            regularizer=self.kernel_regularizer,
-            constraint=self.kernel_constraint,
-        )
-        self.kernel_quantizer.build_for(self.kernel)
-        self.input_quantizer.build(input_shape)
-        if self.bias_quantizer is not None:
-            self.bias = self.add_weight(
-                name="bias",
-                shape=(self.filters,),
-                initializer=self.bias_initializer,
-                regularizer=self.bias_regularizer,
-                constraint=self.bias_constraint,
-            )
-            self.bias_quantizer.build_for(self.bias)
-        if self.output_quantizer is not None:
-            self.output_quantizer.build(output_shape)
-        self.built = True
-
-    def forward(self, inputs, training=None):
-        x = self.input_quantizer(inputs, training=training)
-        kernel = self.kernel_quantizer(tf.convert_to_tensor(self.kernel), training=training)
-        y = convolve(x, kernel, groups=self.groups, **self._geometry, exact=not training)
-        if self.bias_quantizer is not None:
-            y = y + self.bias_quantizer(tf.convert_to_tensor(self.bias), training=training)
-        y = activations.apply(self.activation, y)
-        return y if self.output_quantizer is None else self.output_quantizer(y, training=training)
-
-    def cost(self):
-        return ebops.conv(
-            self.input_quantizer.bits(self._shape),
-            self.kernel_quantizer.effective_bits(self.kernel),
-            self.bias_quantizer.effective_bits(self.bias) if self.bias_quantizer is not None else None,
-            total=tf.reduce_sum,
-            groups=self.groups,
-            **self._geometry,
-        )
-
-    def to_ir(self, b: GraphBuilder, *inputs: Ref) -> Ref:
-        (x,) = inputs
-        x = quantize_to_ir(b, self.input_quantizer, x, "iq")
-        kernel = constant_to_ir(b, self.kernel_quantizer, self.kernel, "kernel")
-        y = b.op("conv", x, kernel, name="conv", groups=self.groups, **self._geometry)
-        if self.bias_quantizer is not None:
-            y = b.op("add", y, constant_to_ir(b, self.bias_quantizer, self.bias, "bias"), name="add")
-        y = activations.to_ir(b, self.activation, y)
-        return quantize_to_ir(b, self.output_quantizer, y, "oq")
-
-    def compute_output_shape(self, input_shape):
-        sizes = tuple(input_shape[1:-1])
-        return (input_shape[0], *windowed(sizes, self.kernel_size, self.strides, self.dilation_rate, self.padding, self.name), self.filters)
-
-    def get_config(self) -> dict:
-        return {
-            **super().get_config(),
-            "filters": self.filters,
-            "kernel_size": self.kernel_size,
-            "strides": self.strides,
-            "padding": self.padding,
-            "dilation_rate": self.dilation_rate,
-            "groups": self.groups,
-            "activation": self.activation,
-            "use_bias": self.use_bias,
-            "kernel_quantizer": serialize(self.kernel_quantizer),
-            "bias_quantizer": serialize(self.bias_quantizer) or "bias",
-            "input_quantizer": serialize(self.input_quantizer),
-            "output_quantizer": serialize(self.output_quantizer),
-            **identifier_config(
-                kernel_initializer=self.kernel_initializer,
-                bias_initializer=self.bias_initializer,
-                kernel_regularizer=self.kernel_regularizer,
-                bias_regularizer=self.bias_regularizer,
-                kernel_constraint=self.kernel_constraint,
-                bias_constraint=self.bias_constraint,
-            ),
-        }
+        super().__init__(filters, kernel_size, strides, padding, dilation_rate, groups, activation, use_bias=use_bias, **kwargs)
 
 
 @keras.saving.register_keras_serializable(package="hgqc")
@@ -216,6 +179,39 @@ class QConv2D(QConv):
 @keras.saving.register_keras_serializable(package="hgqc")
 class QConv3D(QConv):
     """`QConv` over three axes: input (batch, depth, height, width, channels)."""
+
+    rank = 3
+
+
+class QConvBatchNorm(ConvMap, NormalizedLayer):
+    """``activation(BatchNormalization(conv(x)))`` as one convolution; `NormalizedLayer` has the formula.
+
+    Args:
+        filters, kernel_size, strides, padding, dilation_rate, groups, activation: As in `QConv`.
+        **kwargs: Those of `NormalizedLayer`, as in `QDenseBatchNorm`.
+
+    Raises:
+        ConfigError: an argument means nothing.
+    """
+
+
+@keras.saving.register_keras_serializable(package="hgqc")
+class QConv1DBatchNorm(QConvBatchNorm):
+    """`QConvBatchNorm` over one axis: input (batch, steps, channels)."""
+
+    rank = 1
+
+
+@keras.saving.register_keras_serializable(package="hgqc")
+class QConv2DBatchNorm(QConvBatchNorm):
+    """`QConvBatchNorm` over two axes: input (batch, height, width, channels)."""
+
+    rank = 2
+
+
+@keras.saving.register_keras_serializable(package="hgqc")
+class QConv3DBatchNorm(QConvBatchNorm):
+    """`QConvBatchNorm` over three axes: input (batch, depth, height, width, channels)."""
 
     rank = 3
 

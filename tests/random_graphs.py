@@ -142,3 +142,41 @@ def random_pool_graph(case: str, seed: int = 0) -> Graph:
     with b.layer("after"):
         x = b.quantize(x, Fixed(1, rng.integers(-1, 3, x.shape), rng.integers(-1, 4, x.shape)), "RND", "SAT", "q")
     return b.graph(x)
+
+
+LOOKUPS = {
+    "shared": ((5,), ()),
+    "channel": ((3, 4), (4,)),
+    "channel_kept": ((3, 4), (1, 4)),
+    "row": ((3, 4), (3, 1)),
+    "element": ((3, 4), (3, 4)),
+}
+"""Shape of the data, and of the tables without their entries."""
+
+
+def random_lookup_graph(case: str, seed: int = 0) -> Graph:
+    """Quantize, look up, a dense layer, quantize, look up again; signed and unsigned indices of 0 to 7 bits, negative weights."""
+    rng = np.random.default_rng(seed)
+    shape, own = LOOKUPS[case]
+    b = GraphBuilder(f"lookup_{case}_{seed}")
+
+    def formats(shape: tuple[int, ...]) -> Fixed:
+        return Fixed(rng.integers(0, 2, shape), rng.integers(-1, 4, shape), rng.integers(-1, 4, shape)).canonical()
+
+    def table(own: tuple[int, ...], fixed: Fixed) -> tuple[np.ndarray, Fixed]:
+        result = Fixed(rng.integers(0, 2, own), rng.integers(-1, 4, own), rng.integers(-1, 4, own)).canonical()
+        result = result.reshape((*own, 1)).broadcast_to((*own, 1 << int(fixed.width.max(initial=0))))
+        return rng.integers(result.low, result.high, endpoint=True), result
+
+    fixed = formats(shape)
+    x = b.input("x", fixed, "RND", OVERFLOWS[seed % 3])
+    with b.layer("first"):
+        x = b.lookup(x, *table(own, fixed), fixed, "f")
+    with b.layer("dense"):
+        kernel = rng.integers(-9, 10, (shape[-1], 4)) * (rng.random((shape[-1], 4)) < 0.6)
+        x = b.op("matmul", x, b.constant(kernel, Fixed(1, 9, rng.integers(0, 3, kernel.shape)), "kernel"))
+    with b.layer("second"):
+        fixed = formats(x.shape)
+        x = b.quantize(x, fixed, "RND", OVERFLOWS[(seed + 1) % 3], "iq")
+        x = b.lookup(x, *table((4,) if case == "channel" else (), fixed), fixed, "g")
+    return b.graph(x)

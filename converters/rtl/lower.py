@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hgq.errors import LoweringError
+from hgq.ir import tables
 from hgq.ir.graph import Graph, Node
 from hgq.ir.integers import IntArray
 from hgq.ir.ops import OPS, convolve
-from hgq.numerics import bit_length, trailing_zeros
+from hgq.numerics import Fixed, bit_length, rescale, trailing_zeros
 
 ADD_BITS = 31
 """alkaid stores an added constant in a signed 32-bit integer."""
@@ -58,6 +59,8 @@ def lower(node: Node, values: Mapping[str, Any], graph: Graph) -> Any:
             return _matmul(operands[0], operands[1])
         if node.op == "conv":
             return convolve(operands[0], operands[1], _matmul, **node.attrs)
+        if node.op == "lookup":
+            return _lookup(operands[0], operands[1], node.attrs["format"], where)
         if node.op == "add":
             _check_width(node, graph, ADD_BITS, where)
         if node.op in MERGES:
@@ -156,6 +159,38 @@ def _quantize(x: Any, node: Node) -> Any:
     if wrong.any():
         result = result.copy()
         result[wrong] = OPS["quantize"].function(rounded, **{**node.attrs, "rounding": "TRN"})[wrong]
+    return result
+
+
+def _lookup(x: Any, table: NDArray[np.float64], fixed: Fixed, where: str) -> Any:
+    """One table for each element, over exactly the values that alkaid believes it can have."""
+    from alkaid.trace import FVariable
+
+    exact = IntArray.of_reals(table)
+    flat, rows = exact.mantissa.reshape(-1, table.shape[-1]), tables.rows(table.shape, fixed.shape)
+    result = x.copy()
+    for index in np.ndindex(x.shape):
+        variable, element = x[index], fixed[index[1:]]
+        k, i, f = (int(part) for part in element.astuple())
+        low, high = (IntArray.of_reals(end) for end in (variable.low, variable.high))
+        inside = element.low <= rescale(low.mantissa, low.f, f, "TRN") and rescale(high.mantissa, high.f, f, "TRN") <= element.high
+        if variable.low != variable.high and not (inside and variable.step >= 2.0**-f):  # alkaid's bounds are wider than ours
+            variable = variable.quantize(k, i, f, "WRAP", "TRN")
+        steps = 1 if variable.low == variable.high else round((variable.high - variable.low) / variable.step) + 1
+        mantissa = np.rint((variable.low + variable.step * np.arange(steps)) * 2.0**f).astype(np.int64)
+        entries = flat[rows[index[1:]], tables.index(mantissa, element)]
+        shared = int(trailing_zeros(entries[entries != 0]).min(initial=64))
+        width = int(bit_length(np.abs(entries)).max(initial=0)) - shared
+        if width > WEIGHT_BITS:
+            raise LoweringError(
+                "The entries of a table are too wide for the adder graph.",
+                where=where,
+                expected=f"at most {WEIGHT_BITS} bits from the highest to the lowest of all entries",
+                received=f"{width} bits",
+                fix="Give the output quantizer of this function fewer bits.",
+            )
+        values = np.ldexp(entries.astype(np.float64), -exact.f)
+        result[index] = FVariable.from_const(values[0], x.hwconf) if steps == 1 else variable.lookup(values)
     return result
 
 

@@ -91,6 +91,21 @@ class GraphBuilder:
         self._consts.append(const)
         return Ref(const.name, const.mantissa.shape)
 
+    def lookup(self, x: Ref, mantissa: Ints, result: Fixed, fixed: Fixed, name: str = "lookup") -> Ref:
+        r"""What a table of integers ``mantissa * 2**-result.f`` holds for each element of `x`: see `hgq.ir.ops.lookup`.
+
+        Args:
+            x: Data, quantized to `fixed`.
+            mantissa: The table, shape (\*element shape, entries).
+            result: Formats of the entries, broadcast to the table; kept, since they are the wires behind the table.
+            fixed: Formats of the data, broadcast to the shape of `x`.
+            name: Of the node; the constant is ``NAME_table``.
+        """
+        mantissa = np.asarray(mantissa, np.int64)
+        const = Const(self._name(f"{name}_table"), mantissa, result.broadcast_to(mantissa.shape).canonical())
+        self._consts.append(const)
+        return self.op("lookup", x, Ref(const.name, mantissa.shape), name=name, format=fixed.broadcast_to(x.shape).canonical())
+
     def quantize(self, x: Ref, fixed: Fixed, rounding: Rounding, overflow: Overflow, name: str = "quantize") -> Ref:
         """Round and overflow `x`; `fixed` is broadcast to its shape. Stochastic rounding becomes RND: hardware has no dice."""
         rounding = "RND" if rounding == "S_RND" else rounding
@@ -124,7 +139,7 @@ class GraphBuilder:
     def _shape(self, node: Node, inputs: Sequence[Ref]) -> tuple[int, ...]:
         consts = {const.name for const in self._consts}
         samples = [np.zeros(ref.shape if ref.name in consts else (1, *ref.shape)) for ref in inputs]
-        if node.op == "quantize":  # a format changes no shape, and plain arrays cannot quantize
+        if node.op in ("quantize", "lookup"):  # element by element, and plain arrays can do neither
             return inputs[0].shape
         return OPS[node.op].function(*samples, **node.attrs).shape[1:]
 

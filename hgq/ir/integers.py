@@ -15,7 +15,8 @@ from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.typing import ArrayLike, NDArray
 
 from hgq.errors import Int64Overflow
-from hgq.numerics import MAX_WIDTH, Fixed, Ints, Overflow, Rounding, shift_left, trailing_zeros
+from hgq.ir import tables
+from hgq.numerics import MAX_WIDTH, Fixed, Ints, Overflow, Rounding, rescale, shift_left, trailing_zeros
 
 FLOAT64_EXACT = 1 << 53
 """Integers up to here are exact in float64, whose matrix product is far faster than NumPy's integer one."""
@@ -78,6 +79,13 @@ class IntArray(NDArrayOperatorsMixin):
         """Round and overflow into formats of the shape of one sample (`Fixed.requantize`)."""
         fixed = Fixed(k, i, f)
         return IntArray.of_formats(fixed.requantize(self.mantissa, self.f, round_mode, overflow_mode), fixed.f)
+
+    def lookup(self, table: ArrayLike, fixed: Fixed) -> IntArray:
+        """Entries of a table; see `hgq.ir.ops.lookup`."""
+        entries = IntArray.of_reals(table)
+        index = tables.index(rescale(self.mantissa, self.f, fixed.f, "TRN"), fixed)  # an exact shift: the data lie in the format
+        rows = tables.rows(entries.shape, self.shape[1:])
+        return IntArray(entries.mantissa.reshape(-1)[rows * entries.shape[-1] + index], entries.f)
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *operands: Any, **kwargs: Any) -> Any:
         rule = _UFUNCS.get(ufunc)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hgq.errors import DataError, Int64Overflow
+from hgq.errors import DataError, GraphError, Int64Overflow
 from hgq.ir.graph import Graph, Input
 from hgq.ir.integers import IntArray
 from hgq.ir.ops import OPS
@@ -33,15 +33,16 @@ def evaluate(graph: Graph, ports: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises:
         Int64Overflow: naming the node, when a golden value would not fit.
+        GraphError: naming the node, when a table is read outside its format.
     """
     values: dict[str, Any] = dict(ports)
     for node in graph.nodes:
         operands = [values[name] if name in values else graph.consts[name].value for name in node.inputs]
         try:
             values[node.name] = OPS[node.op].function(*operands, **node.attrs)
-        except Int64Overflow as error:
+        except (Int64Overflow, GraphError) as error:
             where = f"node {node.name} ({node.op}), layer {node.source or '?'}"
-            raise Int64Overflow(error.what, where=where, expected=error.expected, received=error.received, fix=error.fix) from None
+            raise type(error)(error.what, where=where, expected=error.expected, received=error.received, fix=error.fix) from None
     return values
 
 

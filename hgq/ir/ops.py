@@ -61,6 +61,24 @@ def quantize(x: Any, *, format: Fixed, rounding: Rounding, overflow: Overflow) -
     return y.quantize(k, i, f, overflow_mode="WRAP", round_mode="TRN")
 
 
+@op(2, attrs=("format",), constant=(1,))
+def lookup(x: Any, table: Any, *, format: Fixed) -> Any:
+    r"""What a table holds for each element; exact. It says what the result is, hence loses whatever the table does not keep.
+
+    An element's index is the bits of its mantissa in `format`, read as an unsigned number (two's complement): 0, 1, 2 … for the values
+    0, 1, 2 … steps, and from half the table on the negative ones, if the element is signed. An element of w bits knows 2**w entries, the
+    first ones; what stands behind them is never read. An element of no bits reads entry 0.
+
+    Args:
+        x: Data, which must be proven to lie in `format`.
+        table: Real numbers, shape (\*element shape, entries): the part before the entries broadcasts to the shape of one sample, so that
+            (entries,) is one table for all, (channels, entries) one for each channel, and so on. There are 2**w entries, w the bits of the
+            widest element.
+        format: The formats of the elements, of the shape of one sample.
+    """
+    return x.lookup(table, format)
+
+
 @op(2, constant=(1,))
 def matmul(x: Any, w: Any) -> Any:
     """Sum over the last axis of `x` and the first of the constant `w` (n, m); exact."""

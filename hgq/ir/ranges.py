@@ -13,8 +13,10 @@ import numpy as np
 from numpy.lib.mixins import NDArrayOperatorsMixin
 from numpy.typing import ArrayLike
 
+from hgq.errors import GraphError
+from hgq.ir import tables
 from hgq.ir.integers import IntArray
-from hgq.numerics import Fixed, Ints, Overflow, Rounding, rescale, trailing_zeros
+from hgq.numerics import MAX_WIDTH, Fixed, Ints, Overflow, Rounding, rescale, trailing_zeros
 
 if TYPE_CHECKING:
     from hgq.ir.graph import Graph
@@ -89,6 +91,28 @@ class RangeArray(NDArrayOperatorsMixin):
         # The ends of a range need not lie on the grid of what is clipped to it; a wrap, by a multiple of that grid or to 0, stays on it.
         lsb = np.where(leaves & (overflow_mode != "WRAP"), fixed.f, np.minimum(self.lsb, fixed.f))
         return RangeArray(low, high, lsb)
+
+    def lookup(self, table: ArrayLike, fixed: Fixed) -> RangeArray:
+        """Hull and grid of the entries that these intervals can reach.
+
+        Raises:
+            GraphError: an element may lie outside its format.
+        """
+        low, high = (rescale(end.mantissa[0], end.f, fixed.f, "TRN") for end in (self.low, self.high))
+        zero = (self.low.mantissa[0] == 0) & (self.high.mantissa[0] == 0)
+        outside = (low < fixed.low) | (high > fixed.high) | ((self.lsb[0] > fixed.f) & ~zero)
+        if outside.any():
+            raise GraphError(
+                "A table is read with values that may not lie in its format.",
+                expected="values proven to lie in the format of the node",
+                received=f"{int(outside.sum())} of {outside.size} elements that may not",
+                fix="Quantize to this format right before the lookup.",
+            )
+        entries = IntArray.of_reals(table)
+        step = np.clip(fixed.f - self.lsb[0], 0, MAX_WIDTH)
+        least, greatest, zeros = tables.reached(entries.mantissa, fixed, low, high, step)
+        lsb = np.where((least == 0) & (greatest == 0), NO_BITS, entries.f - zeros)
+        return RangeArray(IntArray(least[None], entries.f), IntArray(greatest[None], entries.f), lsb[None])
 
     def __array_ufunc__(self, ufunc: np.ufunc, method: str, *operands: Any, **kwargs: Any) -> Any:
         rule = _UFUNCS.get(ufunc)

@@ -7,12 +7,15 @@ import re
 import numpy as np
 
 from hgq.errors import GraphError, HGQError
+from hgq.ir import tables
 from hgq.ir.graph import Const, Graph, Node
 from hgq.ir.ops import OPS
 from hgq.numerics import OVERFLOWS, ROUNDINGS, Fixed
 
 NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_./\-]{0,199}")
 CONST_WIDTH = 53
+FORMATTED = ("quantize", "lookup")
+"""Ops with formats of their operand's elements."""
 
 
 def check(graph: Graph) -> Graph:
@@ -96,13 +99,27 @@ def _check_node(node: Node, graph: Graph, defined: set[str]) -> None:
             raise GraphError("An operand must be a constant.", where=where, received=name)
     if all(name in graph.consts for name in node.inputs):
         raise GraphError("A node reads constants only.", where=where, fix="Fold it into one constant.")
-    if node.op != "quantize":
+    if node.op not in FORMATTED:
         return
-    _check_modes(node.attrs["rounding"], node.attrs["overflow"], where)
     if not isinstance(node.attrs["format"], Fixed):
         raise GraphError("A format must be a Fixed.", where=where, received=repr(node.attrs["format"]))
+    if node.op == "lookup":
+        _check_table(graph.consts[node.inputs[1]].mantissa.shape, node.attrs["format"], where)
+        return
+    _check_modes(node.attrs["rounding"], node.attrs["overflow"], where)
     if node.attrs["rounding"] == "S_RND":
         raise GraphError("A frozen graph cannot round stochastically.", where=where, fix="Use RND: its expectation is the same grid.")
+
+
+def _check_table(shape: tuple[int, ...], fixed: Fixed, where: str) -> None:
+    """A table has as many entries as the widest element can ask for, and its other axes broadcast to the elements."""
+    if not shape or shape[-1] != tables.entries(fixed):
+        expected = f"{tables.entries(fixed)} entries on the last axis: 2**bits of the widest element"
+        raise GraphError("A table does not fit its index.", where=where, expected=expected, received=f"shape {shape}")
+    pairs = zip(shape[-2::-1], fixed.shape[::-1], strict=False)
+    if len(shape) - 1 > len(fixed.shape) or any(own not in (1, size) for own, size in pairs):
+        expected = f"(…, {shape[-1]}), broadcast to elements of shape {fixed.shape}"
+        raise GraphError("A table does not broadcast to its elements.", where=where, expected=expected, received=str(shape))
 
 
 def _check_shapes(graph: Graph) -> None:
@@ -114,5 +131,5 @@ def _check_shapes(graph: Graph) -> None:
     except (ValueError, TypeError, IndexError) as error:
         raise GraphError("Shapes do not fit together.", where=f"graph {graph.name}", received=str(error)) from error
     for node in graph.nodes:
-        if node.op == "quantize":
+        if node.op in FORMATTED:
             _check_format(node.attrs["format"], formats[node.inputs[0]].shape, f"node {node.name}")

@@ -16,8 +16,8 @@ from hgq.passes.edit import put_const
 ELEMENTWISE = ("quantize", "add", "multiply", "relu", "clip", "leaky_relu")
 """Ops that `_compact` cuts: element by element, with at most one operand that is no constant."""
 
-MERGES = ("subtract", "maximum", "minimum", "product")
-"""Element by element, of two values: an element that nothing reads is read from neither."""
+PER_ELEMENT = ("subtract", "maximum", "minimum", "product", "lookup")
+"""Element by element too, but never cut: an element that nothing reads is read from no operand."""
 
 
 def remove_dead(graph: Graph) -> Graph:
@@ -57,7 +57,7 @@ def _liveness(graph: Graph) -> dict[str, np.ndarray]:
                 reads = wanted.astype(np.int64) @ (graph.consts[node.inputs[1]].mantissa != 0).T.astype(np.int64) > 0
             elif node.op in MOVES:
                 reads = _moved_from(node, name, wanted, shapes)
-            elif node.op in (*ELEMENTWISE, *MERGES) and shapes[name] == wanted.shape:
+            elif node.op in (*ELEMENTWISE, *PER_ELEMENT) and shapes[name] == wanted.shape:
                 reads = wanted
             else:  # an op this pass knows nothing about, or one that broadcasts, reads everything
                 reads = np.ones(shapes[name], bool)

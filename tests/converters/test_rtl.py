@@ -24,11 +24,13 @@ from hgq.ir.graph import Graph
 from hgq.numerics import Fixed
 from tests.random_graphs import (
     CONVS,
+    LOOKUPS,
     OVERFLOWS,
     POOLS,
     branched_graph,
     random_conv_graph,
     random_graph,
+    random_lookup_graph,
     random_pool_graph,
     random_samples,
 )
@@ -103,6 +105,41 @@ def test_maxima(case):
         graph = random_pool_graph(case, seed)
         x = random_samples(graph, 500, seed)
         assert_equal(graph, rtl.comb_predict(graph, x), x)
+
+
+@pytest.mark.parametrize("case", LOOKUPS)
+def test_tables(case):
+    for seed in range(8):
+        graph = random_lookup_graph(case, seed)
+        x = random_samples(graph, 500, seed)
+        assert_equal(graph, rtl.comb_predict(graph, x), x)
+
+
+def test_tables_behind_logic():
+    """Differences, negations, maxima and wraps before the table: alkaid's variables with factors, offsets and bounds of their own."""
+    rng = np.random.default_rng(3)
+    for overflow in OVERFLOWS:
+        b = GraphBuilder("behind")
+        x = b.input("x", Fixed(1, [2, 3, 1], [1, 0, 2]), "RND", "WRAP")
+        y = b.op("subtract", b.op("take", x, axis=0, indices=(1, 2, 0)), x)
+        y = b.op("multiply", y, b.constant(np.array([-3, 1, -1]), Fixed(1, 3, 1), "c"))
+        fixed = Fixed([1, 1, 0], [2, 3, 3], [1, 2, 1])
+        y = b.quantize(y, fixed, "RND", overflow, "q")
+        first = b.lookup(y, rng.integers(-30, 30, (3, 64)), Fixed(1, 5, 2), fixed, "first")
+        less = b.op("minimum", b.op("relu", b.op("multiply", y, b.constant(np.array([-1]), Fixed(1, 1, 0), "minus"))), x)
+        wide = Fixed(1, [3, 3, 4], [1, 2, 2])
+        second = b.lookup(less, rng.integers(0, 30, 128), Fixed(0, 5, 0), wide, "second")
+        graph = b.graph(first, second)
+        data = random_samples(graph, 2000)
+        assert_equal(graph, rtl.comb_predict(graph, data), data)
+
+
+def test_a_table_with_entries_too_wide_is_refused():
+    b = GraphBuilder("wide")
+    x = b.input("x", Fixed(1, [2], [1]), "RND", "SAT")
+    graph = b.graph(b.lookup(x, np.array([1, 2**30, *[0] * 14]), Fixed(0, 31, 0), Fixed(1, [2], [1])))
+    with pytest.raises(LoweringError, match="entries of a table are too wide"):
+        rtl.comb_predict(graph, np.zeros((1, 1)))
 
 
 def test_rows_that_are_constant_and_rows_that_are_not():

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from hgq import quantizers
 from hgq.errors import ConfigError
-from hgq.quantizers import FixedQuantizer
+from hgq.quantizers import Quantizer
 from hgq.quantizers.arguments import check_policy
 
 if TYPE_CHECKING:  # the IR knows nothing of layers, and layers need it only when they are frozen
@@ -47,8 +47,8 @@ class QLayer(keras.layers.Layer):
     def call(self, inputs, training=None):
         """Run `forward`; in training, charge the cost."""
         outputs = self.forward(inputs, training)
-        if training and type(self).cost is not QLayer.cost:
-            cost = self.cost()
+        if training and (type(self).cost is not QLayer.cost or self._quantizer_costs()):
+            cost = self.total_cost()
             self.ebops.assign(tf.stop_gradient(cost))
             self.add_loss(tf.convert_to_tensor(self.beta) * cost)
         return outputs
@@ -60,6 +60,15 @@ class QLayer(keras.layers.Layer):
     def cost(self):
         """EBOPs of one instance from the present variables: a float32 scalar that is differentiable in the bits."""
         return tf.zeros(())
+
+    def total_cost(self):
+        """`cost`, and that of the layer's quantizers which are hardware themselves: what training charges."""
+        return sum(self._quantizer_costs(), self.cost())
+
+    def _quantizer_costs(self) -> list[Any]:
+        values = [part for value in vars(self).values() for part in (value if isinstance(value, list | tuple) else (value,))]
+        data = {id(part): part for part in values if isinstance(part, Quantizer) and part.built and not part.constant}
+        return [cost for cost in (quantizer.cost() for quantizer in data.values()) if cost is not None]
 
     def to_ir(self, b: GraphBuilder, *inputs: Ref) -> Ref:
         """Add this layer's inference, as frozen now, to the graph."""
@@ -73,11 +82,11 @@ class QLayer(keras.layers.Layer):
 
     # ---- for subclasses ----------------------------------------
 
-    def _quantizer(self, identifier: quantizers.Identifier, place: str, argument: str) -> FixedQuantizer | None:
+    def _quantizer(self, identifier: quantizers.Identifier, place: str, argument: str) -> Quantizer | None:
         """This layer's own quantizer from what the user gave, named as the argument is."""
         return quantizers.get(identifier, place, argument)
 
-    def _required_quantizer(self, identifier: quantizers.Identifier, place: str, argument: str) -> FixedQuantizer:
+    def _required_quantizer(self, identifier: quantizers.Identifier, place: str, argument: str) -> Quantizer:
         quantizer = self._quantizer(identifier, place, argument)
         if quantizer is None:
             raise ConfigError(
@@ -101,17 +110,15 @@ class QLayer(keras.layers.Layer):
         return shape
 
 
-def constant_to_ir(b: GraphBuilder, quantizer: FixedQuantizer, constant, name: str) -> Ref:
+def constant_to_ir(b: GraphBuilder, quantizer: Quantizer, constant, name: str) -> Ref:
     """A quantized weight as a constant of the graph."""
     mantissa, fixed = quantizer.quantized_constant(np.asarray(constant))
     return b.constant(mantissa, fixed, name=name)
 
 
-def quantize_to_ir(b: GraphBuilder, quantizer: FixedQuantizer | None, x: Ref, name: str) -> Ref:
-    """A data quantizer as a node of the graph; none, no node."""
-    if quantizer is None:
-        return x
-    return b.quantize(x, quantizer.format().broadcast_to(tuple(x.shape)), quantizer.frozen_rounding, quantizer.overflow, name=name)
+def quantize_to_ir(b: GraphBuilder, quantizer: Quantizer | None, x: Ref, name: str) -> Ref:
+    """A data quantizer in the graph; none, no node."""
+    return x if quantizer is None else quantizer.to_ir(b, x, name)
 
 
 def identifier_config(**named: Any) -> dict:

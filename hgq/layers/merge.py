@@ -12,7 +12,7 @@ import tensorflow as tf
 from hgq.errors import ConfigError
 from hgq.layers.base import QLayer, constant_to_ir, quantize_to_ir
 from hgq.numerics import Fixed
-from hgq.quantizers import FixedQuantizer, Identifier, serialize
+from hgq.quantizers import Identifier, Quantizer, serialize
 from hgq.resources import ebops
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class QMerge(QLayer):
         self.input_quantizers = [self._input_quantizer(identifier, number) for number, identifier in enumerate(given)]
         self.output_quantizer = self._quantizer(output_quantizer, "data", "output_quantizer")
 
-    def _input_quantizer(self, identifier: Identifier, number: int) -> FixedQuantizer:
+    def _input_quantizer(self, identifier: Identifier, number: int) -> Quantizer:
         return self._required_quantizer(identifier, "data", f"input_quantizers_{number}")
 
     def build(self, input_shape) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import keras
 
 from hgq.layers.base import QLayer
-from hgq.quantizers import FixedQuantizer
+from hgq.quantizers import Quantizer
 
 
 def qlayers(model: keras.layers.Layer) -> list[QLayer]:
@@ -15,9 +15,9 @@ def qlayers(model: keras.layers.Layer) -> list[QLayer]:
     return [layer for layer in _walk(model, set()) if isinstance(layer, QLayer)]
 
 
-def quantizers(model: keras.layers.Layer) -> list[FixedQuantizer]:
+def quantizers(model: keras.layers.Layer) -> list[Quantizer]:
     """Every quantizer in `model`, each once, in the order of the model."""
-    return [layer for layer in _walk(model, set()) if isinstance(layer, FixedQuantizer)]
+    return [layer for layer in _walk(model, set()) if isinstance(layer, Quantizer)]
 
 
 def set_beta(model: keras.layers.Layer, value: float) -> None:
@@ -28,7 +28,7 @@ def set_beta(model: keras.layers.Layer, value: float) -> None:
 
 def total_ebops(model: keras.layers.Layer) -> float:
     """EBOPs of the whole model from its present variables; a layer counts once for every time the model uses it."""
-    return float(sum(count * float(layer.cost()) for layer, count in uses(model)))
+    return float(sum(count * float(layer.total_cost()) for layer, count in uses(model)))
 
 
 def uses(model: keras.layers.Layer) -> list[tuple[QLayer, int]]:

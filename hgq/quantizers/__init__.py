@@ -17,7 +17,22 @@ if keras.config.backend() != "tensorflow":
         fix="Set the environment variable KERAS_BACKEND=tensorflow (or unset it) before the first import of keras.",
     )
 
+from hgq.quantizers.base import QUANTIZERS, Quantizer, register_quantizer
+from hgq.quantizers.binary import BinaryQuantizer, TernaryQuantizer
 from hgq.quantizers.fixed import FixedQuantizer
 from hgq.quantizers.get import Identifier, get, serialize
+from hgq.quantizers.minifloat import MinifloatQuantizer, PowerOfTwoQuantizer
 
-__all__ = ["FixedQuantizer", "Identifier", "get", "serialize"]
+__all__ = [
+    "QUANTIZERS",
+    "BinaryQuantizer",
+    "FixedQuantizer",
+    "Identifier",
+    "MinifloatQuantizer",
+    "PowerOfTwoQuantizer",
+    "Quantizer",
+    "TernaryQuantizer",
+    "get",
+    "register_quantizer",
+    "serialize",
+]

@@ -12,6 +12,7 @@ from hgq.numerics import check_modes
 from hgq.quantizers.ranges import HIGHEST
 
 if TYPE_CHECKING:
+    from hgq.quantizers.base import Quantizer
     from hgq.quantizers.fixed import FixedQuantizer
 
 PARAMETRIZATIONS = ("kif", "kbi")
@@ -27,12 +28,9 @@ def check_arguments(quantizer: FixedQuantizer, given: Mapping[str, Any]) -> None
     check_modes(quantizer.rounding, quantizer.overflow, where)
     for what, value, known in (
         ("parametrization", quantizer.parametrization, PARAMETRIZATIONS),
-        ("granularity", quantizer.granularity, GRANULARITIES),
         ("k0", quantizer.k0, (0, 1)),
     ):
-        if value not in known:
-            names = " or ".join(map(repr, known))
-            raise ConfigError(f"Unknown {what} of a quantizer.", where=where, expected=names, received=repr(value))
+        _check_known(what, value, known, where)
     wrong, right = ("f_bounds", "b_bounds") if quantizer.parametrization == "kbi" else ("b_bounds", "f_bounds")
     if given[wrong] is not None and (given["place"] or given["parametrization"]):
         raise ConfigError(
@@ -50,13 +48,34 @@ def check_arguments(quantizer: FixedQuantizer, given: Mapping[str, Any]) -> None
             fix="Calibrate data instead: hgq.calibrate sets its range.",
         )
     for what in ("i_bounds", "f_bounds", "b_bounds"):
-        low, high = getattr(quantizer, what)
-        if not -HIGHEST <= low <= high <= HIGHEST:
-            expected = f"{-HIGHEST:g} <= low <= high <= {HIGHEST:g}"
-            raise ConfigError(f"{what} are no bounds.", where=where, expected=expected, received=f"({low}, {high})")
+        checked_bounds(getattr(quantizer, what), what, quantizer)
     if quantizer.l1 < 0 or quantizer.i_decay < 0:
         received = f"l1={quantizer.l1}, i_decay={quantizer.i_decay}"
         raise ConfigError("l1 and i_decay cannot be negative.", where=where, expected=">= 0", received=received)
+
+
+def check_choices(quantizer: Quantizer) -> None:
+    """Raise `ConfigError` unless the granularity of `quantizer` is known."""
+    _check_known("granularity", quantizer.granularity, GRANULARITIES, f"quantizer {quantizer.name}")
+
+
+def _check_known(what: str, value: Any, known: tuple[Any, ...], where: str) -> None:
+    if value not in known:
+        names = " or ".join(map(repr, known))
+        raise ConfigError(f"Unknown {what} of a quantizer.", where=where, expected=names, received=repr(value))
+
+
+def checked_bounds(bounds: Any, what: str, quantizer: Quantizer, lowest: float = -HIGHEST, highest: float = HIGHEST) -> tuple[float, float]:
+    """A pair ``low <= high`` of numbers from `lowest` to `highest`.
+
+    Raises:
+        ConfigError: it is none.
+    """
+    low, high = bounds
+    if not lowest <= low <= high <= highest:
+        expected = f"{lowest:g} <= low <= high <= {highest:g}"
+        raise ConfigError(f"{what} are no bounds.", where=f"quantizer {quantizer.name}", expected=expected, received=f"({low}, {high})")
+    return float(low), float(high)
 
 
 def check_policy(layer: keras.layers.Layer) -> None:

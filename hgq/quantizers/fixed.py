@@ -6,7 +6,7 @@ import math
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -15,15 +15,21 @@ import tensorflow as tf
 from hgq.errors import ConfigError
 from hgq.numerics import Fixed, Ints, Rounding
 from hgq.quantizers import ops
-from hgq.quantizers.arguments import check_arguments, check_policy
+from hgq.quantizers.arguments import check_arguments
+from hgq.quantizers.base import Quantizer, register_quantizer
 from hgq.quantizers.constraints import Between
-from hgq.quantizers.places import PLACES, Bounds, initial_bits
+from hgq.quantizers.places import Bounds, initial_bits
 from hgq.quantizers.places import place as named_place
 from hgq.quantizers.ranges import HIGHEST, needed
 
+if TYPE_CHECKING:
+    from hgq.ir.build import GraphBuilder, Ref
 
+
+@register_quantizer("kif")
+@register_quantizer("kbi")
 @keras.saving.register_keras_serializable(package="hgqc")
-class FixedQuantizer(keras.layers.Layer):
+class FixedQuantizer(Quantizer):
     """Quantizes to ``Fixed(k, i, f)`` and learns the bits (HGQ, arXiv:2405.00645).
 
     Two parametrisations over one core: ``"kif"`` trains i and f, ``"kbi"`` trains b and i with ``f = b - i``. With overflow ``SAT`` and
@@ -78,8 +84,7 @@ class FixedQuantizer(keras.layers.Layer):
         seed: int | None = None,
         **kwargs,
     ) -> None:
-        super().__init__(**kwargs)
-        check_policy(self)
+        super().__init__(place=place, granularity=granularity, **kwargs)
         self._given = {
             "parametrization": parametrization,
             "place": place,
@@ -96,10 +101,7 @@ class FixedQuantizer(keras.layers.Layer):
             "seed": seed,
         }
         at = named_place("data" if place is None else place)
-        self.place = place
-        self.constant = at.constant
         self.parametrization = parametrization or at.parametrization
-        self.granularity = granularity or at.granularity
         self.k0 = at.k0 if k0 is None else k0
         self.rounding: Any = rounding or at.rounding
         self.overflow: Any = overflow or at.overflow
@@ -112,7 +114,6 @@ class FixedQuantizer(keras.layers.Layer):
         lowest = 0.0 if self.overflow == "SAT_SYM" else -1.0
         self.b_bounds: Bounds = tuple(b_bounds or (lowest, at.b_highest))  # type: ignore[assignment]
         check_arguments(self, self._given)
-        self.supports_masking = True
         self._observing = False
 
     @classmethod
@@ -142,29 +143,8 @@ class FixedQuantizer(keras.layers.Layer):
         """Whether the range is state that data sets: what calibration is for."""
         return self.follows_range and not self.constant
 
-    def build_for(self, constant) -> None:
-        """Build for this weight variable; with `adapt_to_magnitude` its value sets the initial bits."""
-        self._build(tuple(constant.shape), constant)
-
-    def build(self, input_shape) -> None:
-        """Create the bit variables for data of this shape, batch included, or for constants of this shape."""
-        self._build(tuple(input_shape), None)
-
-    def _build(self, shape: tuple[int | None, ...], constant) -> None:
-        if self.built:
-            return
-        shared = self._shared_axes(len(shape))
-        widths = [1 if axis in shared else size for axis, size in enumerate(shape)]
-        if None in widths:
-            raise ConfigError(
-                "A bitwidth per element needs a static shape.",
-                where=f"quantizer {self.path}",
-                expected="known sizes on all axes but the batch",
-                received=str(shape),
-                fix='Give the model a static input shape, or use granularity="channel" or "tensor".',
-            )
-
-        self._widths = tuple(size for size in widths if size is not None)
+    def _create(self, constant) -> None:
+        shared = self._shared_axes(len(self._shape))
 
         def adapted(offset):
             def initial(shape, dtype=None):
@@ -197,14 +177,6 @@ class FixedQuantizer(keras.layers.Layer):
             self._seen = self.add_weight(name="seen", shape=(), initializer="zeros", dtype="float32", trainable=False)
         if self.rounding == "S_RND":
             self._draws = self.add_weight(name="draws", shape=(), initializer="zeros", dtype="int32", trainable=False)
-        self.built = True
-
-    def _shared_axes(self, rank: int) -> tuple[int, ...]:
-        if self.granularity == "tensor":
-            return tuple(range(rank))
-        if self.granularity == "channel":
-            return tuple(range(rank - 1)) if rank > 1 or self.constant else (0,)
-        return () if self.constant else (0,)
 
     def _kif(self, constant=None):
         """The rounded bits as tensors: trained ones pass their gradients straight through, tracked ones have none."""
@@ -264,10 +236,6 @@ class FixedQuantizer(keras.layers.Layer):
         if self.constant and self.follows_range:
             return tf.convert_to_tensor(self._f)
         return tf.convert_to_tensor(self._i) + self._f
-
-    def compute_output_shape(self, input_shape):
-        """The shape of the data."""
-        return input_shape
 
     # ---- calibration ----------------------------------------
 
@@ -340,7 +308,7 @@ class FixedQuantizer(keras.layers.Layer):
 
     def _constant_bits(self, q, k, i, f):
         q = tf.stop_gradient(q)
-        declared = ops.scale_gradient(i + f, 1.0 / math.sqrt(math.prod(q.shape) / math.prod(self._widths)))
+        declared = ops.scale_gradient(i + f, self._share(q))
         return ops.significant_bits(q) + tf.where(q == 0, 0.0, declared - tf.stop_gradient(declared))
 
     def format(self, constant=None) -> Fixed:
@@ -362,6 +330,10 @@ class FixedQuantizer(keras.layers.Layer):
         fixed = self.format(w).broadcast_to(w.shape)
         return fixed.quantize(w, self.frozen_rounding, self.overflow), fixed
 
+    def to_ir(self, b: GraphBuilder, x: Ref, name: str) -> Ref:
+        """Add the quantizer's inference to the graph: one node."""
+        return b.quantize(x, self.format().broadcast_to(tuple(x.shape)), self.frozen_rounding, self.overflow, name=name)
+
     @property
     def frozen_rounding(self) -> Rounding:
         """The rounding of inference and of firmware: stochastic rounding belongs to training."""
@@ -375,14 +347,7 @@ class FixedQuantizer(keras.layers.Layer):
         Raises:
             ConfigError: made for data, used for a constant, or the other way round.
         """
-        if self.place is not None and self.constant != PLACES[place].constant:
-            raise ConfigError(
-                "A quantizer was made for another place.",
-                where=f"quantizer {self.name}",
-                expected=f"one for {place}",
-                received=f"one for {self.place}",
-                fix=f"Leave place= out, or use place={place!r}.",
-            )
+        self.check_place(place)
         config = self.get_config()
         return config if self.place is not None else {**config, **self._given, "place": place}
 

@@ -52,9 +52,13 @@ def significant_bits(q: Tensor) -> Tensor:
     return tf.where(q == 0, 0.0, width)
 
 
+@tf.custom_gradient
 def ste_round(x: Tensor) -> Tensor:
-    """Round half to even; the gradient passes straight through. The difference, and so the sum, is exact."""
-    return x + tf.stop_gradient(tf.round(x) - x)
+    """Round half to even; the gradient passes straight through.
+
+    Not ``x + stop_gradient(round(x) - x)``: TensorFlow's graph optimizer moves constants added next into that sum, where they round.
+    """
+    return tf.round(x), lambda upstream: upstream
 
 
 def scale_gradient(x: Tensor, factor: float) -> Tensor:

@@ -53,7 +53,7 @@ class Loop:
 
         @tf.function(autograph=False)
         def ebops():
-            return tf.add_n([tf.convert_to_tensor(layer.cost()) * float(count) for layer, count in uses(model)])
+            return tf.add_n([tf.convert_to_tensor(layer.total_cost()) * float(count) for layer, count in uses(model)])
 
         self._epoch, self._predict, self._ebops = epoch_of, predict, ebops
 

@@ -13,7 +13,7 @@ import keras
 
 from hgq.errors import ConfigError
 
-BITS = ("b", "i", "f")
+BITS = ("b", "i", "f", "m", "e", "e0")
 """Names of the trained variables of a quantizer."""
 
 

@@ -13,23 +13,25 @@ MERGES = ("add", "subtract", "maximum", "minimum", "product")
 """Ops that combine two values element by element."""
 
 
-def ebops_by_node(graph: Graph) -> dict[str, int]:
-    """EBOPs of each node; zero where nothing is multiplied, added or compared.
+def ebops_by_node(graph: Graph) -> dict[str, float]:
+    """EBOPs of each node; zero where nothing is multiplied, added, compared or looked up. Only those of a table may be no integers.
 
     Data count with the bits that their port or quantizer declares (the wires), constants with the bits that they really need. What two
     values are merged into counts, when it is merged or scaled further, with the bits that the formulas give it.
     """
-    costs: dict[str, int] = {}
+    costs: dict[str, float] = {}
     merged: dict[str, Ints] = {}
     for node in graph.nodes:
-        if node.op in MERGES and not any(name in graph.consts for name in node.inputs):
+        if node.op == "lookup":
+            costs[node.name] = _table(graph, node)
+        elif node.op in MERGES and not any(name in graph.consts for name in node.inputs):
             costs[node.name], merged[node.name] = _merge(graph, node, merged)
         else:
             costs[node.name] = _with_constant(graph, node, merged)
     return costs
 
 
-def ebops_of(graph: Graph) -> int:
+def ebops_of(graph: Graph) -> float:
     """EBOPs of a whole graph."""
     return sum(ebops_by_node(graph).values())
 
@@ -55,6 +57,12 @@ def _merge(graph: Graph, node: Node, merged: dict[str, Ints]) -> tuple[int, Ints
     bits = [np.broadcast_to(_bits(graph, name, merged), shape) for name in node.inputs]
     cost, result = formula.product(bits) if node.op == "product" else formula.merged(bits)
     return int(cost), np.asarray(result, np.int64)
+
+
+def _table(graph: Graph, node: Node) -> float:
+    result = declared_format(graph, node.name).width
+    cost = float(formula.table(np.broadcast_to(declared_format(graph, node.inputs[0]).width, result.shape), result))
+    return int(cost) if cost.is_integer() else cost
 
 
 def _with_constant(graph: Graph, node: Node, merged: dict[str, Ints]) -> int:

@@ -15,7 +15,7 @@ Row = dict[str, Any]
 
 
 def declared_format(graph: Graph, name: str) -> Fixed:
-    """The wires of a value as the hardware has them: what its port or ``quantize`` node says, else the proven format.
+    """The wires of a value as the hardware has them: what its port, ``quantize`` node or table says, else the proven format.
 
     Ops that only move elements (`hgq.ir.ops.MOVES`) keep what their operands declare.
     """
@@ -27,6 +27,9 @@ def declared_format(graph: Graph, name: str) -> Fixed:
     node = graph.node(name)
     if node.op == "quantize":
         return node.attrs["format"]
+    if node.op == "lookup":  # the table keeps the formats that its entries were quantized to
+        entries = graph.consts[node.inputs[1]].format.astuple()
+        return Fixed(*(part.max(axis=-1) for part in entries)).broadcast_to(node.attrs["format"].shape)
     if node.op in MOVES:
         operands = [declared_format(graph, operand).astuple() for operand in node.inputs]
         moved = (OPS[node.op].function(*(part[None] for part in parts), **node.attrs)[0] for parts in zip(*operands, strict=True))

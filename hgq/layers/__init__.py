@@ -19,6 +19,7 @@ from hgq.layers.pooling import (
     QMaxPooling1D,
     QMaxPooling2D,
 )
+from hgq.layers.table import QTable
 from hgq.layers.walk import qlayers, quantizers, set_beta, total_ebops
 
 __all__ = [
@@ -49,6 +50,7 @@ __all__ = [
     "QMultiply",
     "QReLU",
     "QSubtract",
+    "QTable",
     "qlayers",
     "quantizers",
     "set_beta",

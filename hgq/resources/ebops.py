@@ -87,6 +87,44 @@ def product(bits: Sequence[Array], total: Callable[[Array], Any] = np.sum) -> tu
     return _charged(pair, bits)
 
 
+TABLE_SLOPES = (0.0, 0.25, 0.125, 0.0625, 0.0625, 0.5, 1.0, 2.0, 4.5, 8.5, 17.0, 34.0, 68.0, 136.0, 272.0, 544.0, 1088.0)
+"""LUT6 that one more input bit adds to one output bit of a table: the slope of `table_luts` from 0, 1, 2 … bits on."""
+
+
+def table_luts(bits_x: Array) -> Array:
+    """LUT6 for one output bit of a lookup table without structure, by the bits of its index; 1 EBOP is about 1 LUT.
+
+    ==========  =  =  ===  ====  =====  ===  =  =  =  ===  ==  ==  =====================
+    index bits  0  1   2     3      4    5   6  7  8   9   10  11  from 10 on
+    LUT6        0  0  1/4  3/8   7/16   1/2  1  2  4  8.5  17  34  17 * 2**(bits - 10)
+    ==========  =  =  ===  ====  =====  ===  =  =  =  ===  ==  ==  =====================
+
+    One LUT6 holds any function of 6 bits; the multiplexers F7 and F8 join 2 and 4 of them for free; beyond, a LUT6 joins four such groups.
+    Used as two LUT5, it holds two output bits of the same five index bits; of few bits, some functions are constants, wires or inverters
+    (of one bit, all). In between it is linear. Tables of smooth functions synthesise to less: `hgq estimate` counts those.
+
+    Args:
+        bits_x: Bits of the index, sign included, up to 17.
+    """
+    total = bits_x * 0.0
+    for knot, slope in enumerate(TABLE_SLOPES):
+        if slope:
+            above = (bits_x - knot + abs(bits_x - knot)) / 2  # what lies above the knot, up to 1
+            total = total + slope * (above + 1 - abs(above - 1)) / 2
+    return total
+
+
+def table(bits_x: Array, bits_y: Array, total: Callable[[Array], Any] = np.sum) -> Any:
+    """EBOPs of one lookup table for each element: `table_luts` for each bit of its result.
+
+    Args:
+        bits_x: Bits of the index of each element, sign included.
+        bits_y: Bits of the result of each element, as declared.
+        total: Sums all elements.
+    """
+    return total(table_luts(bits_x) * bits_y)
+
+
 def tree(combine: Callable[[Any, Any], Any], values: Sequence[Any]) -> Any:
     """Combine values two by two, neighbours first: the shape that layers, costs and hardware give to an operation of many operands."""
     values = list(values)

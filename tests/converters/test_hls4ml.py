@@ -460,3 +460,35 @@ def test_a_padded_maximum_of_unsigned_numbers_is_refused():
     graph = b.graph(b.op("max_pool", x, pool=(2,), strides=(2,), padding=((0, 1),)))
     with pytest.raises(LoweringError, match="pads unsigned numbers with their greatest"):
         lower(graph, Settings())
+
+
+# --- tables -------------------------------------------------------------------------------------------------------------------------------
+
+
+def table_graph(seed: int = 0) -> Graph:
+    """Elements of other widths in one table; then logic; then another table."""
+    rng = np.random.default_rng(seed)
+    b = GraphBuilder(f"table_{seed}")
+    x = b.input("x", Fixed([1, 0, 1, 0], [1, 2, 1, 0], [1, 1, 2, 0]), "RND", "SAT")
+    x = b.lookup(x, rng.integers(-30, 30, 32), Fixed(1, 5, 2), Fixed(1, [2] * 4, [2] * 4), "first")
+    x = b.quantize(dense(b, x, 3, seed), Fixed(1, [2, 3, 4], [1, 0, -1]), "RND", "SAT", "q")
+    return b.graph(b.lookup(x, rng.integers(0, 30, 64), Fixed(0, 5, 3), Fixed(1, [4] * 3, [1] * 3), "second"))
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_csim_of_tables(workdir):
+    assert_exact(table_graph(), workdir)
+
+
+def test_tables_of_elements_become_one_where_they_agree():
+    b = GraphBuilder("agree")
+    fixed = Fixed(1, [1, 2], [1, 0])
+    table = np.zeros((2, 8), np.int64)
+    table[0, [0, 2, 6, 1, 7, 4, 5, 3]] = [5, 6, 7, 1, 2, 3, 4, 0]
+    table[1, [0, 1, 7, 2, 6, 3, 4, 5]] = [5, 6, 7, 9, 3, 1, 1, 1]  # at 0, 1, -1 and -2 as above; 2 is beyond the first
+    graph = b.graph(b.lookup(b.input("x", fixed, "RND", "SAT"), table, Fixed(0, 4, 0), fixed, "f"))
+    assert kinds(graph)[-1] == "UnaryLUT"
+    table[1, 0] = 4
+    with pytest.raises(LoweringError, match="granularity=tensor"):
+        lower(b.graph(b.lookup(b.input("z", fixed, "RND", "SAT"), table, Fixed(0, 4, 0), fixed, "g")), Settings())

@@ -14,6 +14,7 @@ from . import (  # noqa: F401  importing registers
     pool,
     quantize,
     scale,
+    table,
 )
 from .base import RULES
 

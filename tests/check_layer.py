@@ -218,11 +218,12 @@ def check_serialization(subject: Subject) -> None:
 
 def check_cost(subject: Subject) -> None:
     """What training charges is what the estimate counts on the frozen graph, and what loops over scalars count."""
+    counted = ebops_of(subject.plain)  # freezing calibrates the model, so it comes first
     charged = total_ebops(subject.model)
     if subject.case.brute is None:
-        assert charged == 0 == ebops_of(subject.plain)
+        assert charged == 0 == counted
         return
-    assert charged == ebops_of(subject.plain), "training and estimate disagree"
+    assert charged == counted, "training and estimate disagree"
     own = float(subject.layer.cost()) if isinstance(subject.layer, QLayer) else charged
     np.testing.assert_allclose(own, subject.case.brute(subject.layer), rtol=1e-6)
     assert own > 0

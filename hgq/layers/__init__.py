@@ -10,6 +10,14 @@ from hgq.layers.base import QLayer
 from hgq.layers.batch_norm import QBatchNormalization
 from hgq.layers.conv import QConv1D, QConv1DBatchNorm, QConv2D, QConv2DBatchNorm, QConv3D, QConv3DBatchNorm
 from hgq.layers.dense import QDense, QDenseBatchNorm
+from hgq.layers.depthwise import (
+    QDepthwiseConv1D,
+    QDepthwiseConv1DBatchNorm,
+    QDepthwiseConv2D,
+    QDepthwiseConv2DBatchNorm,
+    QSeparableConv1D,
+    QSeparableConv2D,
+)
 from hgq.layers.merge import QAdd, QAverage, QConcatenate, QMaximum, QMerge, QMinimum, QMultiply, QSubtract
 from hgq.layers.pooling import (
     QAveragePooling1D,
@@ -20,6 +28,7 @@ from hgq.layers.pooling import (
     QMaxPooling2D,
 )
 from hgq.layers.table import QTable
+from hgq.layers.transposed import QConv1DTranspose, QConv2DTranspose, QConv3DTranspose
 from hgq.layers.walk import qlayers, quantizers, set_beta, total_ebops
 
 __all__ = [
@@ -32,12 +41,19 @@ __all__ = [
     "QConcatenate",
     "QConv1D",
     "QConv1DBatchNorm",
+    "QConv1DTranspose",
     "QConv2D",
     "QConv2DBatchNorm",
+    "QConv2DTranspose",
     "QConv3D",
     "QConv3DBatchNorm",
+    "QConv3DTranspose",
     "QDense",
     "QDenseBatchNorm",
+    "QDepthwiseConv1D",
+    "QDepthwiseConv1DBatchNorm",
+    "QDepthwiseConv2D",
+    "QDepthwiseConv2DBatchNorm",
     "QGlobalAveragePooling1D",
     "QGlobalAveragePooling2D",
     "QInput",
@@ -49,6 +65,8 @@ __all__ = [
     "QMinimum",
     "QMultiply",
     "QReLU",
+    "QSeparableConv1D",
+    "QSeparableConv2D",
     "QSubtract",
     "QTable",
     "qlayers",

@@ -26,6 +26,8 @@ class QLayer(keras.layers.Layer):
     `forward` and, in training, adds ``beta * cost()`` to the losses. Because only this template charges, a subclass that inherits ``call``,
     or overrides it and calls ``super().call``, charges once. A layer that a model uses twice charges twice: its hardware is there twice.
 
+    A layer made of other `QLayer` objects runs their `forward` and sums their `cost`: only the outermost charges.
+
     Args:
         beta: Loss per EBOP. A variable, for schedules: see `hgq.layers.set_beta`.
 

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from hgq.ir.build import GraphBuilder, Ref
 
 
+FORMATS = {1: "NWC", 2: "NHWC", 3: "NDHWC"}
+"""TensorFlow's names for channels last, by the number of axes."""
+
+
 class WindowMap(KernelLayer):
     """What convolutions have in common: they are `hgq.ir.ops.conv` of an arranged kernel (*taps, channels // groups, outputs).
 
@@ -226,9 +230,13 @@ def convolve(x, kernel, *, strides, dilation, padding, groups: int, exact: bool 
     sizes = windows.output_sizes(x.shape[1:-1], taps, strides, dilation, padding)
     x = tf.pad(x, [(0, 0), *padding, (0, 0)]) if any(map(any, padding)) else x
     if not exact and groups == 1 and set(dilation) == {1}:  # TensorFlow lacks the gradients of others on a CPU
-        return tf.nn.convolution(x, kernel, strides, "VALID")
+        return tf.nn.convolution(x, kernel, strides, "VALID", FORMATS[len(taps)])  # named: without it 3D has no gradient
     views = windows.views(x, taps, strides, dilation)
     flat, parts = tf.reshape(kernel, (-1, outputs)), []
+    if channels == 1 and groups > 1:  # a sum of scaled channels needs one step a tap, matrix products one a channel
+        return tf.add_n(
+            [tf.repeat(view, outputs // groups, axis=-1) * weights for view, weights in zip(views, tf.unstack(flat), strict=True)]
+        )
     for read, written in windows.group_slices(groups, channels, outputs):
         own = [view[..., read] for view in views] if groups > 1 else views
         parts.append(tf.matmul(tf.reshape(tf.concat(own, axis=-1), (-1, len(views) * channels)), flat[:, written]))

@@ -32,10 +32,14 @@ def total_ebops(model: keras.layers.Layer) -> float:
 
 
 def uses(model: keras.layers.Layer) -> list[tuple[QLayer, int]]:
-    """Every built `QLayer` and how many copies of it the hardware has. In a subclassed model, whose calls nobody knows, one."""
+    """Every built `QLayer` and how many copies of it the hardware has. In a subclassed model, whose calls nobody knows, one.
+
+    Those inside another `QLayer` are left out: its cost covers them.
+    """
     counts: dict[int, int] = {}
     _count(model, 1, counts)
-    return [(layer, counts.get(id(layer), 1)) for layer in qlayers(model) if layer.built]
+    inner = {id(part) for layer in qlayers(model) for part in qlayers(layer) if part is not layer}
+    return [(layer, counts.get(id(layer), 1)) for layer in qlayers(model) if layer.built and id(layer) not in inner]
 
 
 def _count(layer, times: int, counts: dict[int, int]) -> None:

@@ -23,9 +23,10 @@ from .lower import ALKAID_ERRORS, flat, lower, refused
 
 logger = logging.getLogger("hgq.rtl")
 
-HARDWARE = (1, -1, -1)
+HARDWARE = (1, 65534, -1)
 """alkaid's ``HWConfig(adder_size, carry_size, cutoff)``: cost counted bit by bit, additions of any width cost one unit of delay and a
-little for the carry. `hgq.estimate` is calibrated on it."""
+little for the carry. `hgq.estimate` is calibrated on it. The customary carry size of -1 means the same in places, but makes the delay of
+a product of two values negative, and alkaid 0.8.2 then puts the product before its operands."""
 
 CACHED = 8
 """Traced graphs kept in memory: estimate, export and verify of one model trace it once."""

@@ -39,7 +39,8 @@ class DataSection(Section):
         path: An ``.npz`` file, as an alternative; relative to the working directory.
         x_train, y_train, x_test, y_test: Names of its arrays.
         validation: Share of the training rows held out to choose the best model.
-        scaling: ``standard``: mean 0 and deviation 1 per feature, fitted on the training part; or ``none``.
+        scaling: ``standard``: mean 0 and deviation 1 per feature, fitted on the training part; ``unit``: divided by the power of two that
+            brings the whole training part to magnitudes up to 1, as images want it; or ``none``.
     """
 
     name: str | None = None
@@ -49,7 +50,7 @@ class DataSection(Section):
     x_test: str = "x_test"
     y_test: str = "y_test"
     validation: Annotated[float, Field(gt=0, lt=0.9)] = 0.15
-    scaling: Literal["standard", "none"] = "standard"
+    scaling: Literal["standard", "unit", "none"] = "standard"
 
     @model_validator(mode="before")
     @classmethod
@@ -68,14 +69,17 @@ class DataSection(Section):
 
 
 class ModelSection(Section):
-    """The built-in multilayer perceptron; ignored by recipes that list their own ``[[layers]]``.
+    """The built-in multilayer perceptron, or a function of yours; ignored by recipes that list their own ``[[layers]]``.
 
     Args:
+        build: ``file.py:function`` (relative to the working directory) or ``package.module:function``: called with the shape of one sample
+            and the number of outputs, it returns the Keras model. The other keys and the rules then have no meaning.
         widths: Units of the hidden layers; the output layer follows from the data.
         activation: Of the hidden layers.
         layer: ``QDense`` or ``QDenseBatchNorm`` for the hidden layers.
     """
 
+    build: Annotated[str, Field(pattern=r"^[^:]+:[A-Za-z_]\w*$")] | None = None
     widths: Annotated[list[Positive], Field(min_length=0, max_length=64)] = [64, 32, 32]
     activation: Literal["relu", "linear"] = "relu"
     layer: Literal["QDense", "QDenseBatchNorm"] = "QDense"

@@ -58,7 +58,7 @@ def load(
     source: str | Path = "jsc_sim",
     *,
     validation: float = 0.15,
-    scaling: Literal["standard", "none"] = "standard",
+    scaling: Literal["standard", "unit", "none"] = "standard",
     seed: int = 1,
     keys: Mapping[str, str] | None = None,
     regression: bool = False,
@@ -68,7 +68,8 @@ def load(
     Args:
         source: A name in `BUNDLED`, or the path of an ``.npz`` file.
         validation: Share of the training rows that becomes the validation part; chosen by `seed` alone.
-        scaling: ``standard``: every feature gets mean 0 and deviation 1 *of the training part*; ``none``.
+        scaling: ``standard``: every feature gets mean 0 and deviation 1 *of the training part*; ``unit``: everything is divided by one
+            power of two, the smallest that brings the training part to magnitudes up to 1; ``none``.
         seed: Decides which rows are held out.
         keys: Names of the arrays in the file by ``x_train``, ``y_train``, ``x_test``, ``y_test``, where they differ.
         regression: Labels are real targets, not classes.
@@ -106,6 +107,9 @@ def load(
         exact = x[train].astype(np.float64)
         offset, scale = exact.mean(0), exact.std(0)
         scale[scale == 0] = 1.0  # a constant feature becomes 0
+    elif scaling == "unit":
+        largest = float(np.abs(x[train]).max(initial=0))
+        scale *= 2.0 ** np.ceil(np.log2(largest)) if largest else 1.0
     x_train, x_val, x_test = (((part.astype(np.float64) - offset) / scale).astype(np.float32) for part in (x[train], x[val], x_test))
     names = tuple(str(name) for name in arrays["features"]) if "features" in arrays else ()
     return Dataset(path.stem, x_train, y[train], x_val, y[val], x_test, y_test, classes, names, offset, scale)

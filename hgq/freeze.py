@@ -1,10 +1,6 @@
 """Keras model -> `hgq.ir.Graph`: the only place where Keras meets the IR.
 
-Our layers freeze themselves (`QLayer.to_ir`). Layers we do not own are taken by a function under ``@freezes``, one a class::
-
-    @freezes(keras.layers.ReLU)
-    def relu(layer, b, x):
-        return b.op("relu", x)
+Our layers freeze themselves (`QLayer.to_ir`). Layers we do not own are taken by a function under ``@freezes``; see `hgq.stock`.
 """
 
 from __future__ import annotations
@@ -30,51 +26,14 @@ from hgq.errors import FileFormatError, FreezeError, HGQError
 from hgq.ir.build import GraphBuilder, Ref
 from hgq.ir.exactness import beyond_float32
 from hgq.ir.graph import Graph
-from hgq.layers import QLayer, pooling
+from hgq.layers import QLayer
 from hgq.passes import optimize as run_passes
 from hgq.samples import load_samples
-from hgq.stock import FREEZERS, freezes
+from hgq.stock import FREEZERS, freezes  # noqa: F401 (freezes: for users)
 
 log = logging.getLogger("hgq.freeze")
 
 NEAREST = {"Dense": "QDense", "BatchNormalization": "QBatchNormalization", "Activation": 'QActivation or Activation("relu")'}
-
-
-@freezes(
-    keras.layers.Dropout,
-    keras.layers.SpatialDropout1D,
-    keras.layers.SpatialDropout2D,
-    keras.layers.SpatialDropout3D,
-    keras.layers.AlphaDropout,
-    keras.layers.GaussianNoise,
-    keras.layers.GaussianDropout,
-    keras.layers.ActivityRegularization,
-    keras.layers.Identity,
-)
-def _pass_through(layer: keras.layers.Layer, b: GraphBuilder, x: Ref) -> Ref:
-    """Does nothing in inference."""
-    return x
-
-
-@freezes(keras.layers.Flatten, keras.layers.Reshape)
-def _reshape(layer: keras.layers.Layer, b: GraphBuilder, x: Ref) -> Ref:
-    shape = layer.compute_output_shape((None, *x.shape))[1:]
-    if getattr(layer, "data_format", "channels_last") == "channels_first" and len(x.shape) > 1:
-        raise FreezeError("Flatten moves axes with channels_first.", where=f"layer {layer.name}", fix='Use data_format="channels_last".')
-    return b.op("reshape", x, shape=tuple(int(size) for size in shape))
-
-
-@freezes(
-    keras.layers.MaxPooling1D,
-    keras.layers.MaxPooling2D,
-    keras.layers.MaxPooling3D,
-    keras.layers.GlobalMaxPooling1D,
-    keras.layers.GlobalMaxPooling2D,
-    keras.layers.GlobalMaxPooling3D,
-)
-def _max_pool(layer: keras.layers.Layer, b: GraphBuilder, x: Ref) -> Ref:
-    """Exact, and without bits of its own."""
-    return pooling.max_pool_to_ir(layer, b, x)
 
 
 def freeze(model: keras.Model, calibration: ArrayLike | Mapping[str, ArrayLike] | None = None, *, optimize: bool = True) -> Graph:

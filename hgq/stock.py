@@ -9,7 +9,7 @@ import numpy as np
 
 from hgq.errors import FreezeError
 from hgq.ir.build import GraphBuilder, Ref
-from hgq.layers import activations
+from hgq.layers import activations, pooling
 from hgq.layers.merge import scaled
 from hgq.resources.ebops import tree
 
@@ -103,6 +103,43 @@ def _one_rank(layer: keras.layers.Layer, inputs: Sequence[Ref]) -> None:
             received=", ".join(str(x.shape) for x in inputs),
             fix="Put a Reshape before the merge.",
         )
+
+
+@freezes(
+    keras.layers.Dropout,
+    keras.layers.SpatialDropout1D,
+    keras.layers.SpatialDropout2D,
+    keras.layers.SpatialDropout3D,
+    keras.layers.AlphaDropout,
+    keras.layers.GaussianNoise,
+    keras.layers.GaussianDropout,
+    keras.layers.ActivityRegularization,
+    keras.layers.Identity,
+)
+def _pass_through(layer: keras.layers.Layer, b: GraphBuilder, x: Ref) -> Ref:
+    """Does nothing in inference."""
+    return x
+
+
+@freezes(keras.layers.Flatten, keras.layers.Reshape)
+def _reshape(layer: keras.layers.Layer, b: GraphBuilder, x: Ref) -> Ref:
+    shape = layer.compute_output_shape((None, *x.shape))[1:]
+    if getattr(layer, "data_format", "channels_last") == "channels_first" and len(x.shape) > 1:
+        raise FreezeError("Flatten moves axes with channels_first.", where=f"layer {layer.name}", fix='Use data_format="channels_last".')
+    return b.op("reshape", x, shape=tuple(int(size) for size in shape))
+
+
+@freezes(
+    keras.layers.MaxPooling1D,
+    keras.layers.MaxPooling2D,
+    keras.layers.MaxPooling3D,
+    keras.layers.GlobalMaxPooling1D,
+    keras.layers.GlobalMaxPooling2D,
+    keras.layers.GlobalMaxPooling3D,
+)
+def _max_pool(layer: keras.layers.Layer, b: GraphBuilder, x: Ref) -> Ref:
+    """Exact, and without bits of its own."""
+    return pooling.max_pool_to_ir(layer, b, x)
 
 
 @freezes(keras.layers.Permute)

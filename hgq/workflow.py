@@ -84,7 +84,10 @@ def _verify(graph: Any, recipe: Recipe, directory: Path, samples: int, model: An
     from hgq.freeze import load_model
     from hgq.reference import KerasReference
     from hgq.training.run import load_data
+    from hgq.training.user_model import user_function
 
+    if recipe.model.build:  # its module may define layers that the .keras file needs
+        user_function(recipe.model.build)
     model = load_model(directory / "model.keras") if model is None else model
     options = {name: Options(part=recipe.export.part, clock_ns=recipe.export.clock_ns) for name in recipe.export.backends}
     return verify(

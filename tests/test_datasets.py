@@ -59,6 +59,14 @@ def test_scaling_is_fitted_on_the_training_part_alone(saved):
     assert abs(raw["x_train"].mean() - data.offset.mean()) > 1e-6
 
 
+def test_unit_scaling_is_a_power_of_two(saved):
+    raw, data = datasets.load(saved(), scaling="none"), datasets.load(saved(), scaling="unit")
+    (scale,) = np.unique(data.scale)
+    assert np.log2(scale) % 1 == 0 and not data.offset.any()
+    np.testing.assert_array_equal(data.x_train * scale, raw.x_train)
+    assert 0.5 < np.abs(data.x_train).max() <= 1
+
+
 def test_no_scaling(saved):
     data = datasets.load(saved(), scaling="none")
     np.testing.assert_array_equal(data.x_test, small()["x_test"].astype(np.float32))

@@ -15,6 +15,7 @@ def command(
     ebops: Annotated[
         list[float] | None, typer.Option("--ebops", help="Budget in EBOPs; repeatable, from large to small.", show_default="the recipe's")
     ] = None,
+    data: Annotated[Path | None, typer.Option("--data", help="The .npz file to learn from.", show_default="the recipe's")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Epochs for each budget.", show_default="the recipe's")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Of everything random.", show_default="the recipe's")] = None,
     samples: Annotated[
@@ -33,6 +34,8 @@ def command(
 
     asked = Recipe.from_toml(recipe)
     changes: dict[str, dict] = {}
+    if data is not None:
+        changes["data"] = {"path": str(data), "name": None}
     if ebops:
         changes["budget"] = {"ebops": ebops}
     if epochs is not None:
@@ -45,6 +48,8 @@ def command(
     target = out or Path("runs") / asked.name
     options = "".join(f" --ebops {value:g}" for value in ebops or [])
     options += "".join(
-        f" --{name} {value}" for name, value in (("epochs", epochs), ("seed", seed), ("samples", samples)) if value is not None
+        f" --{name} {value}"
+        for name, value in (("data", data), ("epochs", epochs), ("seed", seed), ("samples", samples))
+        if value is not None
     )
     run(asked, target, resume, as_json, lambda directory: f"hgq train {recipe}{options} --out {directory} --resume")

@@ -13,10 +13,12 @@ from hgq import layers as hgq_layers
 from hgq.config import LayerSection, Recipe, Rule
 from hgq.datasets import Dataset
 from hgq.errors import ConfigError, HGQError
+from hgq.stock import FREEZERS
 from hgq.training.optimizers import optimizer
+from hgq.training.user_model import user_model
 
-KERAS_LAYERS = ("Flatten", "Reshape", "Dropout", "GaussianNoise", "GaussianDropout", "ReLU")
-"""Layers of Keras that a recipe may name: those that freeze, see `hgq.freeze`."""
+KERAS_LAYERS = {cls.__name__: cls for cls in FREEZERS if getattr(keras.layers, cls.__name__, None) is cls}
+"""Layers of Keras that a recipe may name: those that freeze."""
 
 PLACES = {"weight": "kernel_quantizer", "bias": "bias_quantizer", "activation": "input_quantizer"}
 """Key of a rule -> argument of a layer."""
@@ -28,6 +30,21 @@ def build_model(recipe: Recipe, data: Dataset) -> keras.Model:
     Raises:
         ConfigError: an unknown layer, an argument that means nothing to it, an unknown optimizer, outputs that do not fit the data.
     """
+    model = user_model(recipe.model.build, data) if recipe.model.build else _sequential(recipe, data)
+    if tuple(model.output_shape[1:]) != (data.outputs,):
+        raise ConfigError(
+            "The model does not fit the data.",
+            where=recipe.model.build or f"layers.{len(model.layers) - 1}",
+            expected=f"{data.outputs} outputs: one for each class or target",
+            received=str(tuple(model.output_shape[1:])),
+        )
+    if not hgq_layers.qlayers(model):
+        raise ConfigError("The model has no quantized layer.", where="layers", fix='Use "QDense" instead of "Dense".')
+    compile_model(model, recipe)
+    return model
+
+
+def _sequential(recipe: Recipe, data: Dataset) -> keras.Model:
     sections = recipe.layers or _mlp(recipe, data)
     stack: list[keras.layers.Layer] = [keras.Input(data.x_train.shape[1:], name="input")]
     counts: dict[str, int] = {}
@@ -39,16 +56,6 @@ def build_model(recipe: Recipe, data: Dataset) -> keras.Model:
         raise
     except (ValueError, TypeError) as error:
         raise ConfigError("The layers of the recipe do not fit together.", where="layers", received=str(error).splitlines()[0]) from error
-    if tuple(model.output_shape[1:]) != (data.outputs,):
-        raise ConfigError(
-            "The last layer does not fit the data.",
-            where=f"layers.{len(sections) - 1}",
-            expected=f"{data.outputs} outputs: one for each class or target",
-            received=str(tuple(model.output_shape[1:])),
-        )
-    if not hgq_layers.qlayers(model):
-        raise ConfigError("The model has no quantized layer.", where="layers", fix='Use "QDense" instead of "Dense".')
-    compile_model(model, recipe)
     return model
 
 
@@ -116,8 +123,8 @@ def _layer(section: LayerSection, index: int, rules: list[Rule], counts: dict[st
 
 
 def _class_of(name: str, where: str) -> type[keras.layers.Layer]:
-    ours = {key: getattr(hgq_layers, key) for key in hgq_layers.__all__ if key[:1] == "Q" and key != "QLayer"}
-    known: dict[str, Any] = ours | {key: getattr(keras.layers, key) for key in KERAS_LAYERS}
+    ours = {key: getattr(hgq_layers, key) for key in hgq_layers.__all__ if key[:1] == "Q" and key not in ("QLayer", "QMerge")}
+    known: dict[str, Any] = ours | KERAS_LAYERS
     if name not in known:
         close = difflib.get_close_matches(name, known, 1)
         raise ConfigError(

@@ -57,7 +57,7 @@ def test_the_first_matching_rule_counts_and_arguments_come_first(recipe):
         ({"layers": [{"type": "Dense", "units": 3}]}, r"Unknown layer.*QDense"),
         ({"layers": [{**DENSE, "unit": 3}]}, r"no argument 'unit'.*Did you mean 'units'"),
         ({"layers": [{"type": "QDense"}]}, r"refuses its arguments.*units"),
-        ({"layers": [{"type": "QDense", "units": 4}]}, r"last layer does not fit.*3 outputs.*\(4,\)"),
+        ({"layers": [{"type": "QDense", "units": 4}]}, r"model does not fit.*3 outputs.*\(4,\)"),
         ({"layers": [{"type": "Flatten"}]}, r"does not fit"),
         ({"layers": [{**DENSE, "kernel_quantizer": "kbj()"}]}, r"Not a quantizer"),
         ({"layers": [{"type": "Reshape", "target_shape": [3, 3]}, DENSE]}, r"do not fit together"),
@@ -87,3 +87,49 @@ def test_bits_learn_faster(name):
     made.apply([keras.ops.ones(3), keras.ops.ones(3)], [weight, bits])
     np.testing.assert_allclose(np.asarray(bits), 4 * np.asarray(weight), rtol=1e-5)
     assert type(made).from_config(made.get_config()).bit_rate == 4.0
+
+
+NETS = """
+import keras
+from hgq.layers import QDense
+
+def net(shape, outputs):
+    x = keras.Input(shape)
+    y = QDense(4, "relu")(x)
+    return keras.Model(x, QDense(outputs)(keras.layers.Concatenate()([y, y])), name="mine")
+
+def wide(shape, outputs):
+    return keras.Sequential([keras.Input(shape), QDense(outputs + 1)])
+
+def none(shape, outputs):
+    return None
+
+def fails(shape, outputs):
+    raise RuntimeError
+"""
+
+
+def test_a_function_of_the_users(recipe, tmp_path):
+    path = tmp_path / "nets.py"
+    path.write_text(NETS)
+    model = built(recipe(model={"build": f"{path}:net"}))
+    assert model.name == "mine" and model.output_shape == (None, 3) and model.optimizer.built
+
+
+@pytest.mark.parametrize(
+    ("build", "pattern"),
+    [
+        ("nets.py:nets", r"no such function[\s\S]*net or wide or none"),
+        ("net.py:net", r"no such file"),
+        ("nets.py:wide", r"model does not fit[\s\S]*3 outputs"),
+        ("nets.py:none", r"no model that could be trained[\s\S]*NoneType"),
+        ("no.such.module:net", r"cannot be imported[\s\S]*No module named 'no'"),
+        ("broken.py:net", r"cannot be imported[\s\S]*SyntaxError"),
+    ],
+)
+def test_functions_that_will_not_do(recipe, tmp_path, monkeypatch, build, pattern):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "nets.py").write_text(NETS)
+    (tmp_path / "broken.py").write_text("def")
+    with pytest.raises(ConfigError, match=pattern):
+        built(recipe(model={"build": build}))

@@ -9,7 +9,7 @@ import numpy as np
 
 from hgq.errors import FreezeError
 from hgq.ir.build import GraphBuilder, Ref
-from hgq.layers import activations, pooling
+from hgq.layers import activations, functions, pooling
 from hgq.layers.merge import scaled
 from hgq.resources.ebops import tree
 
@@ -50,8 +50,18 @@ def _activation(layer: keras.layers.Activation, b: GraphBuilder, x: Ref) -> Ref:
     if name in ("linear", "relu", *activations.CLIPS):
         return activations.to_ir(b, name, x)
     raise FreezeError(
-        "This activation cannot be frozen.", where=f"layer {layer.name}", expected="linear, relu, relu6 or hard_tanh", received=name
+        "This activation cannot be frozen.",
+        where=f"layer {layer.name}",
+        expected="linear, relu, relu6 or hard_tanh",
+        received=name,
+        fix=_nearest(name),
     )
+
+
+def _nearest(name: str) -> str:
+    if name in ("softmax", "hard_sigmoid"):
+        return f"Use hgq.layers.{'QSoftmax()' if name == 'softmax' else 'QActivation(' + repr(name) + ')'}, whose numbers hardware has."
+    return f"Use hgq.layers.QTable({name!r}), a lookup table with trained formats." if functions.known(name) else "Use hgq.layers.QTable."
 
 
 MERGES = {

@@ -36,7 +36,7 @@ ALKAID_ERRORS = (ArithmeticError, AssertionError, LookupError, NotImplementedErr
 """What alkaid raises on input that it did not foresee; it has no exception class of its own."""
 
 MERGES = ("add", "subtract", "maximum", "minimum", "product")
-ELEMENTWISE = ("quantize", "relu", "clip", "leaky_relu", "multiply", *MERGES)
+ELEMENTWISE = ("quantize", "relu", "clip", "leaky_relu", "hard_sigmoid", "multiply", *MERGES)
 
 
 def lower(node: Node, values: Mapping[str, Any], graph: Graph) -> Any:

@@ -139,6 +139,12 @@ def leaky_relu(x: Any, *, slope: float) -> Any:
     return np.maximum(x, x * slope)
 
 
+@op(1, attrs=("slope",))
+def hard_sigmoid(x: Any, *, slope: float) -> Any:
+    """min(max(slope * x + 1/2, 0), 1) with a positive real number; exact."""
+    return np.minimum(np.maximum(x * slope + 0.5, 0.0), 1.0)
+
+
 @op(1, attrs=("shape",))
 def reshape(x: Any, *, shape: tuple[int, ...]) -> Any:
     """The same elements in another shape, in C order; `shape` is without batch."""

@@ -139,6 +139,10 @@ def _hull(corners: Iterable[IntArray]) -> tuple[IntArray, IntArray]:
 
 
 def _multiply(x: RangeArray, y: RangeArray) -> RangeArray:
+    if x is y:  # a square is never negative
+        ends, zero = (x.low * x.low, x.high * x.high), np.sign(x.low.mantissa) * np.sign(x.high.mantissa) < 0
+        low = _minimum(*ends)
+        return RangeArray(IntArray(np.where(zero, 0, low.mantissa), low.f), _maximum(*ends), np.maximum(2 * x.lsb, NO_BITS))
     low, high = _hull(a * b for a in (x.low, x.high) for b in (y.low, y.high))
     return RangeArray(low, high, np.maximum(x.lsb + y.lsb, NO_BITS))
 

@@ -19,7 +19,8 @@ class QActivation(QLayer):
     """``quantizer(activation(x))``. Costs no EBOPs.
 
     Args:
-        activation: None, ``"linear"``, ``"relu"``, ``"relu6"``, ``"hard_tanh"``, ``"leaky_relu"`` or ``"leaky_relu(SLOPE)"``.
+        activation: None, ``"linear"``, ``"relu"``, ``"relu6"``, ``"hard_tanh"``, ``"hard_sigmoid"``, ``"leaky_relu"`` or
+            ``"leaky_relu(SLOPE)"``.
         quantizer: What `hgq.quantizers.get` takes. None: the exact activation alone.
         beta: As in every `QLayer`; has nothing to charge.
 

@@ -1,7 +1,8 @@
 """Activations that hardware takes exactly, as a few gates a bit. They cost no EBOPs.
 
-``relu6`` and ``hard_tanh`` clip to 0…6 and -1…1. ``leaky_relu`` is ``max(x, slope * x)`` with Keras' slope of 0.2, or with that in
-parentheses, as in ``leaky_relu(0.125)``; a slope is rounded to 8 significant bits, which powers of two have.
+``relu6`` and ``hard_tanh`` clip to 0…6 and -1…1. ``hard_sigmoid`` is ``min(max(x / 6 + 1/2, 0), 1)`` with 171/1024 for 1/6, which has 8
+significant bits: it reaches 0 and 1 at 2.994 rather than 3. ``leaky_relu`` is ``max(x, slope * x)`` with Keras' slope of 0.2, or with that
+in parentheses, as in ``leaky_relu(0.125)``; a slope is rounded to 8 significant bits, which powers of two have.
 """
 
 from __future__ import annotations
@@ -17,10 +18,11 @@ from hgq.errors import ConfigError
 if TYPE_CHECKING:
     from hgq.ir.build import GraphBuilder, Ref
 
-ACTIVATIONS = ("linear", "relu", "relu6", "hard_tanh", "leaky_relu", "leaky_relu(SLOPE)")
+ACTIVATIONS = ("linear", "relu", "relu6", "hard_tanh", "hard_sigmoid", "leaky_relu", "leaky_relu(SLOPE)")
 CLIPS = {"relu6": (0.0, 6.0), "hard_tanh": (-1.0, 1.0)}
 DEFAULT_SLOPE = 0.2
 SLOPE_BITS = 8
+SIXTH = 171 / 1024
 
 _LEAKY = re.compile(r"leaky_relu(?:\(([^()]*)\))?")
 
@@ -34,14 +36,14 @@ def known(activation: str | None, where: str) -> str:
     if activation is None:
         return "linear"
     name = getattr(activation, "__name__", activation)  # keras.activations.relu
-    if name in ("linear", "relu", *CLIPS) or (isinstance(name, str) and _slope(name) is not None):
+    if name in ("linear", "relu", "hard_sigmoid", *CLIPS) or (isinstance(name, str) and _slope(name) is not None):
         return name
     raise ConfigError(
         "Unknown activation.",
         where=f"layer {where}",
         expected=f"{' or '.join(map(repr, ACTIVATIONS))}, with a slope from 0 to 1",
         received=repr(activation),
-        fix="Activations other than these need a table in hardware, which hgqc does not make yet.",
+        fix="Other functions need a table in hardware: put hgq.layers.QTable('tanh') behind the layer.",
     )
 
 
@@ -59,6 +61,8 @@ def apply(activation: str, x):
         return tf.nn.relu(x)
     if activation in CLIPS:
         return tf.clip_by_value(x, *CLIPS[activation])
+    if activation == "hard_sigmoid":
+        return tf.clip_by_value(x * SIXTH + 0.5, 0.0, 1.0)
     return tf.maximum(x, x * _slope(activation))
 
 
@@ -71,6 +75,8 @@ def to_ir(b: GraphBuilder, activation: str, x: Ref) -> Ref:
     if activation in CLIPS:
         low, high = CLIPS[activation]
         return b.op("clip", x, name=activation, low=low, high=high)
+    if activation == "hard_sigmoid":
+        return b.op("hard_sigmoid", x, slope=SIXTH)
     return b.op("leaky_relu", x, slope=_slope(activation))
 
 

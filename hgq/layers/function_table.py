@@ -88,18 +88,35 @@ class FunctionTable(keras.layers.Layer):
         """Bits of each element of the result, for data of this shape (without batch): what the op behind it charges."""
         return self.output_quantizer.bits(shape)
 
-    def cost(self, shape: tuple[int, ...]):
-        """EBOPs for data of this shape (without batch), a float32 scalar, differentiable in the bits: see `hgq.resources.ebops.table`."""
-        return ebops.table(self.input_quantizer.bits(shape), self.bits(shape), total=tf.reduce_sum)
+    def cost(self, shape: tuple[int, ...], alive: NDArray[np.bool_] | None = None):
+        """EBOPs for data of this shape (without batch), a float32 scalar, differentiable in the bits: see `hgq.resources.ebops.table`.
 
-    def to_ir(self, b: GraphBuilder, x: Ref, name: str) -> Ref:
+        Args:
+            shape: Of the data, without batch.
+            alive: Which elements anybody reads; None for all.
+        """
+        bits = self.input_quantizer.bits(shape)
+        bits = bits if alive is None else bits * alive.astype(np.float32)
+        return ebops.table(bits, self.bits(shape), total=tf.reduce_sum)
+
+    def to_ir(self, b: GraphBuilder, x: Ref, name: str, alive: NDArray[np.bool_] | None = None) -> Ref:
         """The quantizer and the lookup as nodes, called ``NAME_iq`` and ``NAME``.
+
+        Args:
+            b: Where to.
+            x: Data.
+            name: Of the lookup.
+            alive: Which elements anybody reads; None for all. The others become those of 0.
 
         Raises:
             FreezeError: an index of more than `LONGEST` bits, or a NaN in the table.
         """
-        x = quantize_to_ir(b, self.input_quantizer, x, f"{name}_iq")
         fixed = self.input_quantizer.format()
+        if alive is None:
+            x = quantize_to_ir(b, self.input_quantizer, x, f"{name}_iq")
+        else:
+            fixed = Fixed(*(np.where(alive, part, 0) for part in fixed.astuple()))
+            x = b.quantize(x, fixed, self.input_quantizer.frozen_rounding, self.input_quantizer.overflow, f"{name}_iq")
         if fixed.width.max(initial=0) > LONGEST:
             raise FreezeError(
                 "The input of a table has too many bits.",

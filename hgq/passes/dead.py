@@ -13,7 +13,7 @@ from hgq.ir.ops import MOVES, OPS
 from hgq.numerics import Fixed
 from hgq.passes.edit import put_const
 
-ELEMENTWISE = ("quantize", "add", "multiply", "relu", "clip", "leaky_relu")
+ELEMENTWISE = ("quantize", "add", "multiply", "relu", "clip", "leaky_relu", "hard_sigmoid")
 """Ops that `_compact` cuts: element by element, with at most one operand that is no constant."""
 
 PER_ELEMENT = ("subtract", "maximum", "minimum", "product", "lookup")

@@ -20,6 +20,7 @@ from hgq.verify.vectors import join
 FORMULAS = {
     "relu6": lambda v: min(max(v, 0), 6),
     "hard_tanh": lambda v: min(max(v, -1), 1),
+    "hard_sigmoid": lambda v: min(max(v * 171 / 1024 + 0.5, 0), 1),
     "leaky_relu": lambda v: max(v, v * 205 / 1024),
     "leaky_relu(0.125)": lambda v: max(v, v / 8),
     "leaky_relu(0)": lambda v: max(v, 0),
@@ -78,3 +79,9 @@ def test_unknown_activations_are_refused(name):
 def test_inexact_stock_activations_are_refused(given):
     with pytest.raises(FreezeError, match="cannot be frozen exactly"):
         freeze(keras.Sequential([keras.Input((3,)), QInput(), keras.layers.ReLU(**given)]))
+
+
+@pytest.mark.parametrize(("name", "nearest"), [("tanh", r"QTable\('tanh'\)"), ("softmax", "QSoftmax"), ("hard_sigmoid", "QActivation")])
+def test_stock_activations_that_need_a_table_name_the_nearest(name, nearest):
+    with pytest.raises(FreezeError, match=nearest):
+        freeze(keras.Sequential([keras.Input((3,)), QInput(), keras.layers.Activation(name)]))

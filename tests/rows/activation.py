@@ -13,6 +13,7 @@ row(
     "QActivation",
     relu=Case(lambda: [QInput("data"), QActivation("relu", SAT)], [(4,)]),
     relu6=Case(lambda: [QInput("data"), QActivation("relu6", "data(granularity=channel)")], [(2, 4)], scale=4.0),
+    hard_sigmoid=Case(lambda: [QInput("data"), QActivation("hard_sigmoid", "data(f0=5)")], [(4,)]),
     hard_tanh=Case(lambda: [QInput("data"), QActivation("hard_tanh", "kbi(granularity=tensor)")], [(4,)]),
     leaky_relu=Case(lambda: [QInput(SAT), QActivation("leaky_relu(0.125)", "data")], [(4,)]),
     linear=Case(lambda: QActivation("linear", "kif(rounding=S_RND, overflow=SAT_SYM)"), [(4,)]),

@@ -25,10 +25,21 @@ def _relu(context: Context, node: Node) -> Iterator[Layer]:
 
 @lowers("clip")
 def _clip(context: Context, node: Node) -> Iterator[Layer]:
+    (x,) = node.inputs
+    yield from _clipped(context, node, x, RangeArray.of_format(context.formats[x]), node.attrs["low"], node.attrs["high"])
+
+
+@lowers("hard_sigmoid")
+def _hard_sigmoid(context: Context, node: Node) -> Iterator[Layer]:
+    (x,) = node.inputs
+    line: Any = RangeArray.of_format(context.formats[x]) * node.attrs["slope"] + 0.5
+    yield affine(None, x, line.format(), node.attrs["slope"], 0.5)
+    yield from _clipped(context, node, PREVIOUS, line, 0.0, 1.0)
+
+
+def _clipped(context: Context, node: Node, source: str, x: RangeArray, low: float, high: float) -> Iterator[Layer]:
     """``max(x, low)`` is ``low + relu(x - low)``, and ``min(y, high)`` is ``high - relu(high - y)``."""
-    low, high = node.attrs["low"], node.attrs["high"]
-    above: Any = RangeArray.of_format(context.formats[node.inputs[0]]) - low
-    source = node.inputs[0]
+    above: Any = x - low
     if low:  # hls4ml drops additions of 0
         yield affine(None, source, above.format(), 1.0, -low)
         source = PREVIOUS

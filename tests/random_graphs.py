@@ -180,3 +180,44 @@ def random_lookup_graph(case: str, seed: int = 0) -> Graph:
         x = b.quantize(x, fixed, "RND", OVERFLOWS[(seed + 1) % 3], "iq")
         x = b.lookup(x, *table((4,) if case == "channel" else (), fixed), fixed, "g")
     return b.graph(x)
+
+
+EINSUMS = {
+    "dense": ("ab,bc->ac", (3, 4), (4, 2)),
+    "two_contracted": ("abc,bcd->da", (2, 3, 2), (3, 2, 2)),
+    "kept": ("abc,acd->abd", (2, 3, 2), (2, 2, 2)),
+    "kept_transposed": ("cab,dac->dba", (2, 3, 2), (2, 3, 2)),
+    "outer": ("a,b->ab", (3,), (2,)),
+    "dot": ("a,a->", (4,), (4,)),
+    "heads": ("qhc,khc->hqk", (2, 2, 3), (3, 2, 3)),
+    "element_by_element": ("ab,ba->ab", (2, 3), (3, 2)),
+}
+"""Equation and shapes of the two operands of Einstein sums of all kinds."""
+
+
+def random_einsum_graph(case: str, seed: int = 0, constant: bool = True) -> Graph:
+    """Of data with a constant or with data, then a quantizer; some elements are dead."""
+    rng = np.random.default_rng(seed)
+    equation, *shapes = EINSUMS[case]
+    b = GraphBuilder(f"einsum_{case}_{seed}")
+
+    def port(name, shape):
+        fixed = Fixed(rng.integers(0, 2, shape), rng.integers(-2, 3, shape), rng.integers(-1, 3, shape))
+        return b.input(name, fixed, "RND", OVERFLOWS[seed % 3])
+
+    x = port("x", shapes[0])
+    if constant:
+        kernel = rng.integers(-9, 10, shapes[1]) * (rng.random(shapes[1]) < 0.7)
+        y = b.constant(kernel, Fixed(1, 9, rng.integers(0, 4, kernel.shape)), "kernel")
+    else:
+        y = port("y", shapes[1])
+    with b.layer("einsum"):
+        x = b.op("einsum", x, y, equation=equation)
+        if not x.shape:
+            x = b.op("reshape", x, shape=(1,))
+    with b.layer("after"):
+        x = b.quantize(x, Fixed(1, rng.integers(-1, 5, x.shape), rng.integers(-1, 4, x.shape)), "RND", "SAT", "q")
+        x = b.op("reshape", x, shape=(int(np.prod(x.shape)),))
+        kernel = rng.integers(-9, 10, (x.shape[0], 2)) * (rng.random((x.shape[0], 2)) < 0.4)
+        x = b.op("matmul", x, b.constant(kernel, Fixed(1, 9, 1), "last"))
+    return b.graph(x)

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from hgq.errors import LoweringError
 from hgq.ir import tables
+from hgq.ir.contraction import contract, sum_of_products
 from hgq.ir.graph import Graph, Node
 from hgq.ir.integers import IntArray
 from hgq.ir.ops import OPS, convolve
@@ -53,12 +54,17 @@ def lower(node: Node, values: Mapping[str, Any], graph: Graph) -> Any:
     operands = [values[name] if name in values else graph.consts[name].value for name in node.inputs]
     where = f"node {node.name} ({node.op}), layer {node.source or '?'}"
     try:
-        if node.op in ("matmul", "conv", "multiply"):
+        if node.op in ("matmul", "conv", "einsum", "multiply"):
             _check_width(node, graph, WEIGHT_BITS, where)
         if node.op == "matmul":
             return _matmul(operands[0], operands[1])
         if node.op == "conv":
             return convolve(operands[0], operands[1], _matmul, **node.attrs)
+        if node.op == "einsum":
+            for name, x in zip(node.inputs, operands, strict=True):
+                if name in values:
+                    _check_elements(name, x, WEIGHT_BITS, where)
+            return contract(*operands, **node.attrs, matmul=_matmul, dot=_dot)
         if node.op == "lookup":
             return _lookup(operands[0], operands[1], node.attrs["format"], where)
         if node.op == "add":
@@ -198,6 +204,13 @@ def _matmul(x: Any, w: NDArray[np.float64]) -> Any:
     """Row by row, which is what alkaid does too: what is constant may differ between rows, as at the border of a padded image."""
     rows = np.reshape(x, (-1, x.shape[-1]))
     return np.reshape(np.concatenate([_row(rows[i : i + 1], w) for i in range(len(rows))]), (*x.shape[:-1], w.shape[-1]))
+
+
+def _dot(left: Any, right: Any) -> Any:
+    def merged(op: str) -> Callable[[Any, Any], Any]:
+        return lambda x, y: _with_constants(OPS[op].function(x, y), Node(op, op, ("", "")), [x, y])
+
+    return sum_of_products(left, right, merged("product"), merged("add"))
 
 
 def _row(x: Any, w: NDArray[np.float64]) -> Any:

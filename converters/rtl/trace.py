@@ -28,6 +28,9 @@ HARDWARE = (1, 65534, -1)
 little for the carry. `hgq.estimate` is calibrated on it. The customary carry size of -1 means the same in places, but makes the delay of
 a product of two values negative, and alkaid 0.8.2 then puts the product before its operands."""
 
+ANY_CARRY = 1 << 16
+"""Bits of a carry longer than any."""
+
 CACHED = 8
 """Traced graphs kept in memory: estimate, export and verify of one model trace it once."""
 
@@ -72,6 +75,7 @@ def traced(graph: Graph) -> Traced:
 def _trace(graph: Graph) -> Traced:
     from alkaid.trace import FVArray, HWConfig, trace
 
+    _mend_multipliers()
     lowered = optimize(graph)
     hardware = HWConfig(*HARDWARE)
     values: dict[str, Any] = {}
@@ -89,6 +93,25 @@ def _trace(graph: Graph) -> Traced:
     done = Traced(graph, lowered, inputs, values, comb)
     _check(done)
     return done
+
+
+def _mend_multipliers() -> None:
+    """In alkaid 0.8.2 a product of two values has a *negative* delay where the carry is as long as it likes (`HARDWARE`).
+
+    Operations are ordered by delay, so that results came before their operands. A carry of finite but ample length means the same, and has
+    the delay that it should have.
+    """
+    from alkaid.trace.passes import surrogate
+
+    original = surrogate.cost_lat_mul
+    if hasattr(original, "mended"):
+        return
+
+    def cost_lat_mul(qint0: Any, qint1: Any, n_add: int, n_accum: int) -> Any:
+        return original(qint0, qint1, n_add, n_accum if n_accum > 0 else ANY_CARRY)
+
+    cost_lat_mul.mended = True  # type: ignore[attr-defined]
+    surrogate.cost_lat_mul = cost_lat_mul
 
 
 def _optimised(comb: Any) -> Any:

@@ -24,6 +24,8 @@ def ebops_by_node(graph: Graph) -> dict[str, float]:
     for node in graph.nodes:
         if node.op == "lookup":
             costs[node.name] = _table(graph, node)
+        elif node.op == "einsum":
+            costs[node.name] = _einsum(graph, node)
         elif node.op in MERGES and not any(name in graph.consts for name in node.inputs):
             costs[node.name], merged[node.name] = _merge(graph, node, merged)
         else:
@@ -57,6 +59,11 @@ def _merge(graph: Graph, node: Node, merged: dict[str, Ints]) -> tuple[int, Ints
     bits = [np.broadcast_to(_bits(graph, name, merged), shape) for name in node.inputs]
     cost, result = formula.product(bits) if node.op == "product" else formula.merged(bits)
     return int(cost), np.asarray(result, np.int64)
+
+
+def _einsum(graph: Graph, node: Node) -> int:
+    bits = [constant_bits(graph.consts[name]) if name in graph.consts else declared_format(graph, name).width for name in node.inputs]
+    return int(formula.einsum(*bits, **node.attrs))
 
 
 def _table(graph: Graph, node: Node) -> float:

@@ -101,6 +101,8 @@ def _candidates(graph: Graph, node: Node) -> int:
     if node.op == "product":
         bits = [declared_format(graph, name).width for name in node.inputs]
         return int(np.count_nonzero(bits[0] * bits[1] >= LUT_PER_DSP))
+    if node.op == "einsum":
+        return _large_contractions(graph, node)
     pair = operands(graph, node)
     if pair is None or node.op not in ("matmul", "conv", "multiply"):
         return 0
@@ -112,6 +114,18 @@ def _candidates(graph: Graph, node: Node) -> int:
     if node.op == "conv":
         return sum(_large_products(x, c) for x, c in tap_products(bits_x, bits_c, **node.attrs))
     return _large_products(bits_x, bits_c)
+
+
+def _large_contractions(graph: Graph, node: Node) -> int:
+    """By the distinct widths too: for each width of the second operand, the products that are large enough with the first."""
+    widths, threshold = [], []
+    for name in node.inputs:
+        bits = constant_bits(graph.consts[name]) if name in graph.consts else declared_format(graph, name).width
+        widths.append(np.where(bits <= 1, 0, bits) if name in graph.consts else bits)
+    for width in np.unique(widths[1][widths[1] > 0]):
+        pair = (widths[0] * width >= LUT_PER_DSP).astype(np.int64), (widths[1] == width).astype(np.int64)
+        threshold.append(int(np.einsum(node.attrs["equation"], *pair).sum()))
+    return sum(threshold)
 
 
 def _large_products(bits_x: Ints, bits_c: Ints) -> int:

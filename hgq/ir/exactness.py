@@ -25,11 +25,10 @@ def beyond_float32(graph: Graph) -> list[str]:
     for node in graph.nodes:
         if node.op in MERGES and not any(name in graph.consts for name in node.inputs):
             problems += _merge(node, values[node.name])
-        if node.op not in ("matmul", "conv"):
+        if node.op not in ("matmul", "conv", "einsum"):
             continue
-        x, w = values[node.inputs[0]], graph.consts[node.inputs[1]].value
-        largest = np.maximum(np.abs(x.low.mantissa), np.abs(x.high.mantissa)).astype(np.float64) * 2.0**-x.low.f
-        sums = OPS[node.op].function(largest, np.abs(w), **node.attrs)
+        largest = [_largest(values[name]) if name in values else np.abs(graph.consts[name].value) for name in node.inputs]
+        sums = OPS[node.op].function(*largest, **node.attrs)
         grid = np.maximum(values[node.name].lsb, NO_BITS).astype(np.float64)
         steps = np.log2(np.maximum(sums, 2.0**-300)) + np.where(grid == NO_BITS, -np.inf, grid)
         if steps.max() > FLOAT32_BITS:
@@ -38,6 +37,10 @@ def beyond_float32(graph: Graph) -> list[str]:
                 "Keras may round where hardware does not. Bound f and i of this layer's quantizers."
             )
     return problems
+
+
+def _largest(x: RangeArray) -> np.ndarray:
+    return np.maximum(np.abs(x.low.mantissa), np.abs(x.high.mantissa)).astype(np.float64) * 2.0**-x.low.f
 
 
 def _merge(node: Node, value: RangeArray) -> list[str]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hgq.errors import DataError, GraphError, Int64Overflow
+from hgq.ir import contraction
 from hgq.ir.graph import Graph, Input
 from hgq.ir.integers import IntArray
 from hgq.ir.ops import OPS
@@ -77,7 +78,11 @@ def _chunk(graph: Graph) -> int:
     shapes = graph.shapes()
     elements = sum(prod(shape) for name, shape in shapes.items() if name not in graph.consts)
     # A convolution spreads its operand into one row for each window.
-    rows = (prod(shapes[n.name][:-1]) * prod(shapes[n.inputs[1]][:-1]) * n.attrs["groups"] for n in graph.nodes if n.op == "conv")
+    rows = [prod(shapes[n.name][:-1]) * prod(shapes[n.inputs[1]][:-1]) * n.attrs["groups"] for n in graph.nodes if n.op == "conv"]
+    for node in graph.nodes:  # an Einstein sum of two data computes all products before it adds
+        if node.op == "einsum" and node.inputs[1] not in graph.consts:
+            parts = contraction.read(node.attrs["equation"])
+            rows.append(prod(parts.sizes(*(shapes[name] for name in node.inputs)).values()))
     return min(CHUNK, max(ELEMENTS // (elements + 2 * max(rows, default=0)), 1))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from hgq.ir import windows
+from hgq.ir import contraction, windows
 from hgq.numerics import Fixed, Overflow, Rounding
 
 
@@ -83,6 +83,18 @@ def lookup(x: Any, table: Any, *, format: Fixed) -> Any:
 def matmul(x: Any, w: Any) -> Any:
     """Sum over the last axis of `x` and the first of the constant `w` (n, m); exact."""
     return x @ w
+
+
+@op(2, attrs=("equation",))
+def einsum(x: Any, y: Any, *, equation: str) -> Any:
+    """Einstein sum of data `x` with a constant or with data `y`; exact. `hgq.ir.contraction` says which equations there are.
+
+    Args:
+        x: Data.
+        y: A constant, or data.
+        equation: Such as ``"ab,bc->ac"``: one letter for each axis, the batch not counted.
+    """
+    return contraction.contract(x, y, equation, lambda rows, kernel: rows @ kernel, contraction.sum_of_products)
 
 
 @op(2)

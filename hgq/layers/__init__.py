@@ -18,6 +18,7 @@ from hgq.layers.depthwise import (
     QSeparableConv1D,
     QSeparableConv2D,
 )
+from hgq.layers.einsum import QDot, QEinsum, QEinsumDense, QEinsumDenseBatchNorm
 from hgq.layers.merge import QAdd, QAverage, QConcatenate, QMaximum, QMerge, QMinimum, QMultiply, QSubtract
 from hgq.layers.pooling import (
     QAveragePooling1D,
@@ -54,6 +55,10 @@ __all__ = [
     "QDepthwiseConv1DBatchNorm",
     "QDepthwiseConv2D",
     "QDepthwiseConv2DBatchNorm",
+    "QDot",
+    "QEinsum",
+    "QEinsumDense",
+    "QEinsumDenseBatchNorm",
     "QGlobalAveragePooling1D",
     "QGlobalAveragePooling2D",
     "QInput",

@@ -231,7 +231,7 @@ class QSeparableConv(QLayer):
         return self.pointwise.forward(self.depthwise.forward(inputs, training), training)
 
     def cost(self):
-        return self.depthwise.cost() + self.pointwise.cost()
+        return self.depthwise.total_cost() + self.pointwise.total_cost()
 
     def to_ir(self, b: GraphBuilder, *inputs: Ref) -> Ref:
         with b.layer("depthwise"):

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from hgq.ir.contraction import read
 from hgq.ir.graph import Const, Graph, Node
 from hgq.ir.ops import MOVES, OPS
 from hgq.numerics import Fixed
@@ -55,6 +56,8 @@ def _liveness(graph: Graph) -> dict[str, np.ndarray]:
                 continue
             if node.op == "matmul":
                 reads = wanted.astype(np.int64) @ (graph.consts[node.inputs[1]].mantissa != 0).T.astype(np.int64) > 0
+            elif node.op == "einsum":
+                reads = _contracted_from(node, name, wanted, graph, shapes)
             elif node.op in MOVES:
                 reads = _moved_from(node, name, wanted, shapes)
             elif node.op in (*ELEMENTWISE, *PER_ELEMENT) and shapes[name] == wanted.shape:
@@ -63,6 +66,17 @@ def _liveness(graph: Graph) -> dict[str, np.ndarray]:
                 reads = np.ones(shapes[name], bool)
             live[name] |= reads
     return live
+
+
+def _contracted_from(node: Node, name: str, wanted: np.ndarray, graph: Graph, shapes: dict[str, tuple[int, ...]]) -> np.ndarray:
+    """Which elements of operand `name` meet, in a wanted sum, another operand that is not a constant 0."""
+    parts = read(node.attrs["equation"])
+    reads = np.zeros(shapes[name], bool)
+    for own, other, (left, right) in zip(node.inputs, node.inputs[::-1], ((parts.x, parts.y), (parts.y, parts.x)), strict=True):
+        if own == name:
+            alive = graph.consts[other].mantissa != 0 if other in graph.consts else np.ones(shapes[other], bool)
+            reads |= np.einsum(f"{parts.out},{right}->{left}", wanted.astype(np.int64), alive.astype(np.int64)) > 0
+    return reads
 
 
 def _moved_from(node: Node, name: str, wanted: np.ndarray, shapes: dict[str, tuple[int, ...]]) -> np.ndarray:

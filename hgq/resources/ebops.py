@@ -196,6 +196,31 @@ def tap_products(
             yield bits_x[(*cut, read)], bits_kernel[(*tap, slice(None), written)]
 
 
+def einsum(
+    bits_x: Array,
+    bits_y: Array,
+    bits_bias: Array | None = None,
+    total: Callable[[Array], Any] = np.sum,
+    *,
+    equation: str,
+    contract: Callable[[str, Array, Array], Any] = np.einsum,
+) -> Any:
+    """EBOPs of `hgq.ir.ops.einsum` plus a bias: ``bx * by`` of every product, and the bias bits of every element of the result.
+
+    Args:
+        bits_x: Bits of the first operand, without batch.
+        bits_y: Bits of the second, constant or data.
+        bits_bias: Bits of the bias, of a shape that broadcasts to the result's, or None.
+        total: Sums all elements.
+        equation: Without batch.
+        contract: ``numpy.einsum`` for arrays, ``tensorflow.einsum`` for tensors.
+    """
+    sums = contract(equation, bits_x, bits_y)
+    if bits_bias is None:
+        return total(sums)
+    return total(sums) + math.prod(sums.shape) // math.prod(bits_bias.shape) * total(bits_bias)
+
+
 def average(
     bits_x: Array, pool: Sequence[int], strides: Sequence[int], padding: windows.Padding, total: Callable[[Array], Any] = np.sum
 ) -> Any:

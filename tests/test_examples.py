@@ -46,3 +46,10 @@ def test_jets_recipe(tmp_path):
     done = subprocess.run([sys.executable, "-c", code, *arguments], env=ENV, capture_output=True, text=True, timeout=600)
     assert done.returncode in (0, 1), done.stderr[-3000:]  # two epochs need not reach a budget
     assert (tmp_path / "run" / "report.html").is_file() and "MISMATCH" not in done.stdout
+
+
+@pytest.mark.slow
+def test_third_party_layers(tmp_path):
+    done = subprocess.run([sys.executable, EXAMPLES / "third_party.py"], cwd=tmp_path, env=ENV, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "keras    exact" in done.stdout and "rtl      exact" in done.stdout

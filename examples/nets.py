@@ -22,7 +22,7 @@ def lenet(shape: tuple[int, ...], outputs: int) -> keras.Model:
     """Two convolutions with pooling, two dense layers (LeCun et al. 1998), for images of one channel."""
     x = inputs = keras.Input(shape)
     x = keras.layers.Reshape((*shape, 1))(x)
-    x = QConv2D(4, 5, 2, activation="relu", **BITS)(x)
+    x = QConv2D(4, 3, 2, activation="relu", **BITS)(x)
     x = keras.layers.MaxPooling2D(2)(x)
     x = QConv2D(8, 3, activation="relu", **BITS)(x)
     x = keras.layers.MaxPooling2D(2)(x)

@@ -32,10 +32,7 @@ class EinsumMap(KernelLayer):
         return tuple(sizes[letter] for letter in self._parts.y)
 
     def spread(self, scale) -> Any:
-        letter = self._parts.out[-1]
-        if letter not in self._parts.y:
-            raise self._refused("The last axis of the output must be one of the kernel's, into which the normalisation is folded.", letter)
-        return tf.reshape(scale, [-1 if own == letter else 1 for own in self._parts.y])
+        return tf.reshape(scale, [-1 if letter == self._parts.out[-1] else 1 for letter in self._parts.y])
 
     def linear(self, x, kernel, training=None) -> Any:
         return tf.einsum(batched(self._parts, both=False), x, kernel)
@@ -143,6 +140,13 @@ class QEinsumDenseBatchNorm(EinsumMap, NormalizedLayer):
     Raises:
         ConfigError: an argument means nothing.
     """
+
+    def kernel_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        kernel = super().kernel_shape(shape)
+        if self._parts.out[-1:] not in tuple(self._parts.y):
+            what = "The last axis of the output must be one of the kernel's, into which the normalisation is folded."
+            raise self._refused(what, f"axis {self._parts.out[-1:] or '(none)'}")
+        return kernel
 
 
 class Pairing(QMerge):

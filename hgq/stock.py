@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
 
 from hgq.errors import FreezeError
+from hgq.ir import windows
 from hgq.ir.build import GraphBuilder, Ref
-from hgq.layers import activations, functions, pooling
-from hgq.layers.merge import scaled
-from hgq.resources.ebops import tree
+from hgq.ir.trees import tree
+from hgq.layers import activations, functions
+from hgq.layers.share import Share, window_counts
 
 Freezer = Callable[..., Ref]
 FREEZERS: dict[type, Freezer] = {}
@@ -81,16 +83,56 @@ def _merge(layer: keras.layers.Layer, b: GraphBuilder, *inputs: Ref) -> Ref:
 
 @freezes(keras.layers.Average)
 def _average(layer: keras.layers.Average, b: GraphBuilder, *inputs: Ref) -> Ref:
-    if len(inputs) & (len(inputs) - 1):
+    _one_rank(layer, inputs)
+    return _divided(layer, b, tree(lambda x, y: b.op("add", x, y), inputs), np.array([len(inputs)]), "hgq.layers.QAverage")
+
+
+def _divided(layer: keras.layers.Layer, b: GraphBuilder, total: Ref, counts: np.ndarray, instead: str) -> Ref:
+    """A sum as a mean, if that is a shift."""
+    if (counts & (counts - 1)).any():
         raise FreezeError(
             "The mean of a number of values that is no power of two is no fixed-point number.",
             where=f"layer {layer.name}",
-            expected="2, 4, 8, … inputs",
-            received=f"{len(inputs)} inputs",
-            fix="Use hgq.layers.QAverage, which multiplies with a quantized constant.",
+            expected="2, 4, 8, … values",
+            received=f"{', '.join(map(str, np.unique(counts)))} values",
+            fix=f"Use {instead}, which multiplies with a quantized constant.",
         )
-    _one_rank(layer, inputs)
-    return scaled(b, tree(lambda x, y: b.op("add", x, y), inputs), 1 - len(inputs).bit_length())
+    return Share(counts).to_ir(b, total)
+
+
+MAX_POOLINGS = (keras.layers.MaxPooling1D, keras.layers.MaxPooling2D, keras.layers.MaxPooling3D)
+MEAN_POOLINGS = (keras.layers.AveragePooling1D, keras.layers.AveragePooling2D, keras.layers.AveragePooling3D)
+GLOBAL_MAX_POOLINGS = (keras.layers.GlobalMaxPooling1D, keras.layers.GlobalMaxPooling2D, keras.layers.GlobalMaxPooling3D)
+GLOBAL_MEAN_POOLINGS = (keras.layers.GlobalAveragePooling1D, keras.layers.GlobalAveragePooling2D, keras.layers.GlobalAveragePooling3D)
+
+
+@freezes(*MAX_POOLINGS, *MEAN_POOLINGS)
+def _pooling(layer: keras.layers.MaxPooling2D | keras.layers.AveragePooling2D, b: GraphBuilder, x: Ref) -> Ref:
+    _check_channels_last(layer)
+    sizes = x.shape[:-1]
+    pool, strides = (tuple(int(n) for n in numbers) for numbers in (layer.pool_size, layer.strides))
+    padding = windows.padding_of(layer.padding, sizes, pool, strides, (1,) * len(sizes))
+    mean = isinstance(layer, MEAN_POOLINGS)
+    y = b.op("sum_pool" if mean else "max_pool", x, pool=pool, strides=strides, padding=padding)
+    counts = window_counts(sizes, pool, strides, padding)
+    return _divided(layer, b, y, counts, f"hgq.layers.Q{type(layer).__name__}") if mean else y
+
+
+@freezes(*GLOBAL_MAX_POOLINGS, *GLOBAL_MEAN_POOLINGS)
+def _global_pooling(layer: keras.layers.GlobalMaxPooling2D | keras.layers.GlobalAveragePooling2D, b: GraphBuilder, x: Ref) -> Ref:
+    _check_channels_last(layer)
+    mean = isinstance(layer, GLOBAL_MEAN_POOLINGS)
+    y = b.op("reduce_sum" if mean else "reduce_max", x, axes=tuple(range(len(x.shape) - 1)))
+    if mean:
+        y = _divided(layer, b, y, np.array([math.prod(x.shape[:-1])]), f"hgq.layers.Q{type(layer).__name__}")
+    return y if layer.keepdims else b.op("reshape", y, shape=x.shape[-1:])
+
+
+def _check_channels_last(layer: keras.layers.Layer) -> None:
+    if layer.data_format != "channels_last":
+        raise FreezeError(
+            "Channels come last.", where=f"layer {layer.name}", expected='data_format="channels_last"', received=layer.data_format
+        )
 
 
 @freezes(keras.layers.Concatenate)

@@ -130,15 +130,39 @@ POOLS = {
 """Shape of the data and attributes of poolings."""
 
 
-def random_pool_graph(case: str, seed: int = 0) -> Graph:
-    """Maxima of elements of mixed widths and signs."""
+def random_pool_graph(case: str, seed: int = 0, op: str = "max_pool") -> Graph:
+    """Maxima or sums of windows of elements of mixed widths and signs."""
     rng = np.random.default_rng(seed)
     shape, attrs = POOLS[case]
     b = GraphBuilder(f"pool_{case}_{seed}")
     k = 1 if "padded" in case else rng.integers(0, 2, shape)
     x = b.input("x", Fixed(k, rng.integers(-2, 3, shape), rng.integers(-1, 4, shape)), "RND", OVERFLOWS[seed % 3])
     with b.layer("pool"):
-        x = b.op("max_pool", x, **attrs)
+        x = b.op(op, x, **attrs)
+    with b.layer("after"):
+        x = b.quantize(x, Fixed(1, rng.integers(-1, 3, x.shape), rng.integers(-1, 4, x.shape)), "RND", "SAT", "q")
+    return b.graph(x)
+
+
+REDUCTIONS = {
+    "last": ((3, 5), (1,)),
+    "first": ((5, 3), (0,)),
+    "middle": ((2, 3, 2), (1,)),
+    "two": ((2, 3, 2), (0, 2)),
+    "all": ((7,), (0,)),
+}
+"""Shape of the data, and the axes that are reduced."""
+
+
+def random_reduction_graph(case: str, op: str, seed: int = 0) -> Graph:
+    """A reduction of elements of mixed widths and signs, some of them dead, times a constant, quantized."""
+    rng = np.random.default_rng(seed)
+    shape, axes = REDUCTIONS[case]
+    b = GraphBuilder(f"{op}_{case}_{seed}")
+    x = b.input("x", Fixed(rng.integers(0, 2, shape), rng.integers(-2, 3, shape), rng.integers(-1, 4, shape)), "RND", OVERFLOWS[seed % 3])
+    with b.layer("reduce"):
+        x = b.op(op, x, axes=axes)
+        x = b.op("multiply", x, b.constant(np.array([3]), Fixed(0, 2, 2), "share"))
     with b.layer("after"):
         x = b.quantize(x, Fixed(1, rng.integers(-1, 3, x.shape), rng.integers(-1, 4, x.shape)), "RND", "SAT", "q")
     return b.graph(x)

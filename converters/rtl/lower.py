@@ -67,6 +67,8 @@ def lower(node: Node, values: Mapping[str, Any], graph: Graph) -> Any:
             return contract(*operands, **node.attrs, matmul=_matmul, dot=_dot)
         if node.op == "lookup":
             return _lookup(operands[0], operands[1], node.attrs["format"], where)
+        if node.op in ("sum_pool", "reduce_sum"):
+            return OPS[node.op].function(operands[0], **node.attrs, product=_matmul)
         if node.op == "add":
             _check_width(node, graph, ADD_BITS, where)
         if node.op in MERGES:

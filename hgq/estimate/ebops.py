@@ -11,6 +11,10 @@ from hgq.resources import ebops as formula
 
 MERGES = ("add", "subtract", "maximum", "minimum", "product")
 """Ops that combine two values element by element."""
+POOLS = ("max_pool", "sum_pool")
+"""Ops that combine the elements of each window."""
+REDUCTIONS = ("reduce_sum", "reduce_max", "reduce_min")
+"""Ops that combine all elements along some axes."""
 
 
 def ebops_by_node(graph: Graph) -> dict[str, float]:
@@ -28,6 +32,8 @@ def ebops_by_node(graph: Graph) -> dict[str, float]:
             costs[node.name] = _einsum(graph, node)
         elif node.op in MERGES and not any(name in graph.consts for name in node.inputs):
             costs[node.name], merged[node.name] = _merge(graph, node, merged)
+        elif node.op in POOLS or node.op in REDUCTIONS:
+            costs[node.name], merged[node.name] = _many(graph, node, merged)
         else:
             costs[node.name] = _with_constant(graph, node, merged)
     return costs
@@ -70,6 +76,12 @@ def _table(graph: Graph, node: Node) -> float:
     result = declared_format(graph, node.name).width
     cost = float(formula.table(np.broadcast_to(declared_format(graph, node.inputs[0]).width, result.shape), result))
     return int(cost) if cost.is_integer() else cost
+
+
+def _many(graph: Graph, node: Node, merged: dict[str, Ints]) -> tuple[int, Ints]:
+    bits = _bits(graph, node.inputs[0], merged)
+    cost, result = formula.pooled(bits, **node.attrs) if node.op in POOLS else formula.reduced(bits, node.attrs["axes"])
+    return int(cost), np.asarray(result, np.int64)
 
 
 def _with_constant(graph: Graph, node: Node, merged: dict[str, Ints]) -> int:

@@ -12,6 +12,7 @@ from hgq.numerics import MAX_WIDTH, bit_length
 
 FLOAT32_BITS = 24
 MERGES = ("add", "subtract", "product")
+SUMS = ("matmul", "conv", "einsum", "sum_pool", "reduce_sum")
 
 
 def beyond_float32(graph: Graph) -> list[str]:
@@ -25,7 +26,7 @@ def beyond_float32(graph: Graph) -> list[str]:
     for node in graph.nodes:
         if node.op in MERGES and not any(name in graph.consts for name in node.inputs):
             problems += _merge(node, values[node.name])
-        if node.op not in ("matmul", "conv", "einsum"):
+        if node.op not in SUMS:
             continue
         largest = [_largest(values[name]) if name in values else np.abs(graph.consts[name].value) for name in node.inputs]
         sums = OPS[node.op].function(*largest, **node.attrs)

@@ -77,12 +77,13 @@ def run(graph: Graph, x: ArrayLike | Mapping[str, ArrayLike], *, trace: bool = F
 def _chunk(graph: Graph) -> int:
     shapes = graph.shapes()
     elements = sum(prod(shape) for name, shape in shapes.items() if name not in graph.consts)
-    # A convolution spreads its operand into one row for each window.
+    # Convolutions and sums of windows spread their operand into one row for each window.
     rows = [prod(shapes[n.name][:-1]) * prod(shapes[n.inputs[1]][:-1]) * n.attrs["groups"] for n in graph.nodes if n.op == "conv"]
     for node in graph.nodes:  # an Einstein sum of two data computes all products before it adds
         if node.op == "einsum" and node.inputs[1] not in graph.consts:
             parts = contraction.read(node.attrs["equation"])
             rows.append(prod(parts.sizes(*(shapes[name] for name in node.inputs)).values()))
+    rows += [prod(shapes[n.name]) * prod(n.attrs["pool"]) for n in graph.nodes if n.op == "sum_pool"]
     return min(CHUNK, max(ELEMENTS // (elements + 2 * max(rows, default=0)), 1))
 
 

@@ -6,6 +6,8 @@ Every array carries a leading batch axis; constants have none. To add an op, wri
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from hgq.ir import contraction, windows
+from hgq.ir.trees import tree, tree_along
 from hgq.numerics import Fixed, Overflow, Rounding
 
 
@@ -254,7 +257,60 @@ def max_pool(x: Any, *, pool: tuple[int, ...], strides: tuple[int, ...], padding
     for axis, ((low, high), size) in enumerate(zip(padding, x.shape[1:-1], strict=True), start=1):
         if low or high:  # a window that sees padding sees the border too: repeating that changes no maximum
             x = np.take(x, np.clip(np.arange(-low, size + high), 0, size - 1), axis=axis)
-    first, *rest = windows.views(x, pool, strides, (1,) * len(pool))
-    for view in rest:
-        first = np.maximum(first, view)
-    return first
+    return tree(np.maximum, windows.views(x, pool, strides, (1,) * len(pool)))
+
+
+Product = Callable[[Any, Any], Any]
+"""A matrix product of data with constants."""
+
+
+@op(1, attrs=("pool", "strides", "padding"))
+def sum_pool(
+    x: Any, *, pool: tuple[int, ...], strides: tuple[int, ...], padding: windows.Padding, product: Product = operator.matmul
+) -> Any:
+    """Sum of the elements of each window of each channel; exact.
+
+    Args:
+        x: Data (batch, sizes…, channels).
+        pool: Elements of a window along each axis.
+        strides: Per axis.
+        padding: Zeros before and after, per axis.
+        product: Computes the sums, as products with ones.
+    """
+    x = pad(x, widths=(*padding, (0, 0))) if any(map(any, padding)) else x
+    views = windows.views(x, pool, strides, (1,) * len(pool))
+    rows = np.concatenate([np.reshape(view, (*view.shape, 1)) for view in views], axis=-1)
+    return np.reshape(product(rows, np.ones((len(views), 1))), views[0].shape)
+
+
+@op(1, attrs=("axes",))
+def reduce_sum(x: Any, *, axes: tuple[int, ...], product: Product = operator.matmul) -> Any:
+    """Sum over some axes, of which one element each remains; exact. `axes` count from 0, without batch."""
+    rows = _along_last(x, axes)
+    return _reduced(product(rows, np.ones((rows.shape[-1], 1))), x, axes)
+
+
+@op(1, attrs=("axes",))
+def reduce_max(x: Any, *, axes: tuple[int, ...]) -> Any:
+    """Greatest element along some axes, of which one element each remains; exact. `axes` count from 0, without batch."""
+    return _reduced(tree_along(np.maximum, _along_last(x, axes)), x, axes)
+
+
+@op(1, attrs=("axes",))
+def reduce_min(x: Any, *, axes: tuple[int, ...]) -> Any:
+    """Least element along some axes, of which one element each remains; exact. `axes` count from 0, without batch."""
+    return _reduced(tree_along(np.minimum, _along_last(x, axes)), x, axes)
+
+
+def _along_last(x: Any, axes: tuple[int, ...]) -> Any:
+    """(batch, what stays…, all that is reduced)."""
+    reduced = [axis + 1 for axis in axes]
+    kept = [axis for axis in range(1, x.ndim) if axis not in reduced]
+    if len({*reduced, *kept}) != len(reduced) + len(kept) or len(kept) + len(reduced) != x.ndim - 1 or not axes:
+        raise ValueError(f"axes {axes} are not different axes of data of shape {x.shape[1:]}")
+    sizes = (len(x), *(x.shape[axis] for axis in kept), math.prod(x.shape[axis] for axis in reduced))
+    return np.reshape(np.transpose(x, (0, *kept, *reduced)), sizes)
+
+
+def _reduced(result: Any, x: Any, axes: tuple[int, ...]) -> Any:
+    return np.reshape(result, (len(x), *(1 if axis in axes else size for axis, size in enumerate(x.shape[1:]))))

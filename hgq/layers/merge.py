@@ -6,12 +6,11 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from hgq.errors import ConfigError
-from hgq.layers.base import QLayer, constant_to_ir, quantize_to_ir
-from hgq.numerics import Fixed
+from hgq.layers.base import QLayer, quantize_to_ir
+from hgq.layers.share import DEFAULT, Share
 from hgq.quantizers import Identifier, Quantizer, serialize
 from hgq.resources import ebops
 
@@ -213,31 +212,23 @@ class QAverage(QMerge):
 
     op = "add"
 
-    def __init__(self, *, scale_quantizer: Identifier = "weight(overflow=WRAP)", **kwargs) -> None:
+    def __init__(self, *, scale_quantizer: Identifier = DEFAULT, **kwargs) -> None:
         super().__init__(**kwargs)
         self.scale_quantizer = self._required_quantizer(scale_quantizer, "weight", "scale_quantizer")
 
     def build(self, input_shape) -> None:
         super().build(input_shape)
-        self._share = np.array([1.0 / len(self._shapes)], np.float32)
-        self._exact = len(self._shapes) & (len(self._shapes) - 1) == 0
-        if not self._exact:
-            self.scale_quantizer.build((1,))
+        self._share = Share([len(self._shapes)], self.scale_quantizer)
 
     def merge(self, values: list[Any], training=None):
-        share = self._share if self._exact else self.scale_quantizer(self._share, training=training)
-        return super().merge(values) * share
+        return super().merge(values) * self._share.value(training)
 
     def cost(self):
         cost, bits = ebops.merged(self._bits(), total=tf.reduce_sum)
-        share_bits = tf.ones((1,)) if self._exact else self.scale_quantizer.effective_bits(self._share)
-        return cost + ebops.scale_offset(bits, share_bits, total=tf.reduce_sum)
+        return cost + ebops.scale_offset(bits, self._share.bits(), total=tf.reduce_sum)
 
     def merge_to_ir(self, b: GraphBuilder, refs: list[Ref]) -> Ref:
-        total = super().merge_to_ir(b, refs)
-        if not self._exact:
-            return b.op("multiply", total, constant_to_ir(b, self.scale_quantizer, self._share, "share"))
-        return scaled(b, total, -(len(refs).bit_length() - 1))
+        return self._share.to_ir(b, super().merge_to_ir(b, refs))
 
     def get_config(self) -> dict:
         return {**super().get_config(), "scale_quantizer": serialize(self.scale_quantizer)}
@@ -282,8 +273,3 @@ class QConcatenate(QMerge):
         if len(rests) > 1:
             raise self._refused("Inputs of these shapes cannot be concatenated.", f"equal but on axis {self.axis}", _listed(shapes))
         return tuple(sum(shape[axis] for shape in shapes) if at == axis else size for at, size in enumerate(shapes[0]))
-
-
-def scaled(b: GraphBuilder, x: Ref, exponent: int) -> Ref:
-    """``x * 2**exponent`` as a node; exact."""
-    return b.op("multiply", x, b.constant(np.ones(1, np.int64), Fixed(0, 1 + exponent, -exponent), name="share"))

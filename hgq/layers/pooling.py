@@ -1,20 +1,18 @@
-"""Pooling: maxima are exact as they are, averages where the divisor is a power of two."""
+"""Pooling over windows, and over whole images."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from hgq.errors import ConfigError, FreezeError
 from hgq.ir import windows
 from hgq.layers.base import QLayer, quantize_to_ir
 from hgq.layers.conv import check_channels_last, checked_axes, checked_padding, per_axis, windowed
-from hgq.numerics import Fixed
+from hgq.layers.reduce import QMax, QMean
+from hgq.layers.share import DEFAULT, Share, window_counts
 from hgq.quantizers import Identifier, serialize
 from hgq.resources import ebops
 
@@ -23,7 +21,9 @@ if TYPE_CHECKING:
 
 
 class QPooling(QLayer):
-    """What the pooling layers share: ``pool(quantizer(x))``, window by window and channel by channel. Channels are last.
+    """Base class: ``pool(quantizer(x))``, window by window and channel by channel. Channels are last.
+
+    Costs ``max(a, b)`` EBOPs for each two elements that meet; see `hgq.resources.ebops.pooled`.
 
     Args:
         pool_size: Elements of a window along each axis; a number for the same along all.
@@ -37,7 +37,9 @@ class QPooling(QLayer):
         ConfigError: an argument means nothing.
     """
 
-    rank = 0
+    rank: ClassVar[int] = 0
+    op: ClassVar[str] = ""
+    """The op of `hgq.ir.ops`."""
 
     def __init__(
         self,
@@ -67,10 +69,26 @@ class QPooling(QLayer):
 
     def forward(self, inputs, training=None):
         x = inputs if self.quantizer is None else self.quantizer(inputs, training=training)
-        return self._pool(x)
+        return self.pool(x, training)
 
-    def _pool(self, x):
+    def pool(self, x, training=None):
+        """The pooling of quantized values."""
         raise NotImplementedError
+
+    def cost(self):
+        return tf.zeros(()) if self.quantizer is None else self.pooled_cost()[0]
+
+    def pooled_cost(self) -> tuple[Any, Any]:
+        """EBOPs of combining the elements of each window, and the bits of the results."""
+        if self.quantizer is None:
+            self._required_quantizer(None, "data", "quantizer")  # says what is missing
+        bits = self.quantizer.bits(self._shape)
+        return ebops.pooled(bits, self.pool_size, self.strides, self._padding, total=tf.reduce_sum, xp=tf)
+
+    def to_ir(self, b: GraphBuilder, *inputs: Ref) -> Ref:
+        (x,) = inputs
+        x = quantize_to_ir(b, self.quantizer, x, "quantizer")
+        return b.op(self.op, x, name="pool", pool=self.pool_size, strides=self.strides, padding=self._padding)
 
     def compute_output_shape(self, input_shape):
         sizes = tuple(input_shape[1:-1])
@@ -88,18 +106,106 @@ class QPooling(QLayer):
 
 
 class QMaxPooling(QPooling):
-    """Greatest element of each window: exact, no EBOPs. Use `QMaxPooling1D` or `QMaxPooling2D`.
+    """Greatest element of each window, exact. Use `QMaxPooling1D`, `QMaxPooling2D` or `QMaxPooling3D`.
 
-    Without a quantizer it is `keras.layers.MaxPooling2D`, which may stand in a model too.
+    Without a quantizer it is `keras.layers.MaxPooling2D`, which may stand in a model too, and charges nothing: no bits are known.
     """
 
-    def _pool(self, x):
-        return tf.nn.max_pool(x, self.pool_size, self.strides, self.padding.upper())
+    op = "max_pool"
+
+    def pool(self, x, training=None):
+        layout = ("NWC", "NHWC", "NDHWC")[self.rank - 1]  # TensorFlow's gradient of three axes wants it said
+        return tf.nn.max_pool(x, self.pool_size, self.strides, self.padding.upper(), data_format=layout)
+
+
+class QAveragePooling(QPooling):
+    """Mean of each window: its exact sum, times 1/n. Use `QAveragePooling1D`, `QAveragePooling2D` or `QAveragePooling3D`.
+
+    n is the number of elements that are no padding, as in Keras. Where it is a power of two the mean is exact; other 1/n are constants that
+    `scale_quantizer` quantizes, one for each n.
+
+    Args:
+        pool_size, strides, padding, data_format, beta: As in `QPooling`.
+        quantizer: Of the input; not None.
+        scale_quantizer: Of 1/n; what `hgq.quantizers.get` takes, but not None. The default keeps 8 significant bits.
+    """
+
+    op = "sum_pool"
+
+    def __init__(self, *args, quantizer: Identifier = "data", scale_quantizer: Identifier = DEFAULT, **kwargs) -> None:
+        super().__init__(*args, quantizer=quantizer, **kwargs)
+        self.scale_quantizer = self._required_quantizer(scale_quantizer, "weight", "scale_quantizer")
+        if self.quantizer is None:
+            self._required_quantizer(None, "data", "quantizer")
+
+    def build(self, input_shape) -> None:
+        super().build(input_shape)
+        self._share = Share(window_counts(self._shape[:-1], self.pool_size, self.strides, self._padding), self.scale_quantizer)
+
+    def pool(self, x, training=None):
+        x = tf.pad(x, [(0, 0), *self._padding, (0, 0)]) if any(map(any, self._padding)) else x
+        return tf.add_n(windows.views(x, self.pool_size, self.strides, (1,) * self.rank)) * self._share.value(training)
+
+    def cost(self):
+        cost, bits = self.pooled_cost()
+        return cost + ebops.scale_offset(bits, self._share.bits(), total=tf.reduce_sum)
 
     def to_ir(self, b: GraphBuilder, *inputs: Ref) -> Ref:
-        (x,) = inputs
-        x = quantize_to_ir(b, self.quantizer, x, "quantizer")
-        return b.op("max_pool", x, name="max_pool", pool=self.pool_size, strides=self.strides, padding=self._padding)
+        return self._share.to_ir(b, super().to_ir(b, *inputs))
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "scale_quantizer": serialize(self.scale_quantizer)}
+
+
+class QGlobalMaxPooling(QMax):
+    """Greatest element of each channel. Use `QGlobalMaxPooling1D`, `QGlobalMaxPooling2D` or `QGlobalMaxPooling3D`.
+
+    Args:
+        keepdims: Keep the axes, with one element each.
+        data_format: None or ``"channels_last"``.
+        quantizer, beta: As in `QMaxPooling`.
+    """
+
+    rank: ClassVar[int] = 0
+
+    def __init__(self, keepdims: bool = False, *, data_format: str | None = None, quantizer: Identifier = None, **kwargs) -> None:
+        super().__init__(tuple(range(1, self.rank + 1)), keepdims, quantizer=quantizer, **kwargs)
+        check_channels_last(data_format, self.name)
+
+    def build(self, input_shape) -> None:
+        checked_axes(self._positions_shape(input_shape), self.rank, self)
+        super().build(input_shape)
+
+    def get_config(self) -> dict:
+        return _without_axes(super().get_config())
+
+
+class QGlobalAveragePooling(QMean):
+    """Mean of each channel: its exact sum, times 1/n. Use `QGlobalAveragePooling1D`, `QGlobalAveragePooling2D` or
+    `QGlobalAveragePooling3D`.
+
+    Args:
+        keepdims: Keep the axes, with one element each.
+        data_format: None or ``"channels_last"``.
+        quantizer, scale_quantizer, beta: As in `QAveragePooling`.
+    """
+
+    rank: ClassVar[int] = 0
+
+    def __init__(self, keepdims: bool = False, *, data_format: str | None = None, **kwargs) -> None:
+        super().__init__(tuple(range(1, self.rank + 1)), keepdims, **kwargs)
+        check_channels_last(data_format, self.name)
+
+    def build(self, input_shape) -> None:
+        checked_axes(self._positions_shape(input_shape), self.rank, self)
+        super().build(input_shape)
+
+    def get_config(self) -> dict:
+        return _without_axes(super().get_config())
+
+
+def _without_axes(config: dict) -> dict:
+    return {name: value for name, value in config.items() if name != "axes"}
 
 
 @keras.saving.register_keras_serializable(package="hgqc")
@@ -116,54 +222,11 @@ class QMaxPooling2D(QMaxPooling):
     rank = 2
 
 
-class QAveragePooling(QPooling):
-    """Mean of each window: exact where a window has 2**n elements, of which hardware shifts the sum. Others are refused.
+@keras.saving.register_keras_serializable(package="hgqc")
+class QMaxPooling3D(QMaxPooling):
+    """`QMaxPooling` over three axes: input (batch, depth, height, width, channels)."""
 
-    It is a convolution of each channel with weights of ``2**-n``, and costs what that costs: the bits of every element that a window reads.
-    Use `QAveragePooling1D`, `QAveragePooling2D`, `QGlobalAveragePooling1D` or `QGlobalAveragePooling2D`. The input's `quantizer` is not
-    None. ``padding="same"`` is taken where no padding is needed: windows at a border would divide by other numbers.
-    """
-
-    def __init__(self, *args, quantizer: Identifier = "data", **kwargs) -> None:
-        super().__init__(*args, quantizer=quantizer, **kwargs)
-        if self.quantizer is None:
-            self._required_quantizer(None, "data", "quantizer")  # says what is missing
-
-    def build(self, input_shape) -> None:
-        super().build(input_shape)
-        elements = math.prod(self.pool_size)
-        if elements & (elements - 1):
-            raise ConfigError(
-                "An average over this many elements is not exact in fixed point.",
-                where=f"layer {self.name}",
-                expected="windows of 2**n elements",
-                received=f"{elements} elements, {self.pool_size}",
-                fix="Take another pool_size, maximum pooling, or a QConv with groups=channels, whose weights are trained and quantized.",
-            )
-        if any(map(any, self._padding)):
-            raise ConfigError(
-                "Windows that reach over a border would average fewer elements than the others.",
-                where=f"layer {self.name}",
-                expected=f"sizes that need no padding for windows of {self.pool_size}",
-                received=f"{self._shape[:-1]}",
-                fix='Take padding="valid", or pad before this layer.',
-            )
-
-    def _pool(self, x):
-        return tf.add_n(windows.views(x, self.pool_size, self.strides, (1,) * self.rank)) / math.prod(self.pool_size)
-
-    def cost(self):
-        if self.quantizer is None:
-            return super().cost()
-        return ebops.average(self.quantizer.bits(self._shape), self.pool_size, self.strides, self._padding, total=tf.reduce_sum)
-
-    def to_ir(self, b: GraphBuilder, *inputs: Ref) -> Ref:
-        (x,) = inputs
-        x = quantize_to_ir(b, self.quantizer, x, "quantizer")
-        channels, shift = x.shape[-1], math.prod(self.pool_size).bit_length() - 1
-        kernel = b.constant(np.ones((*self.pool_size, 1, channels), np.int64), Fixed(0, 1 - shift, shift), "weights")
-        ones = (1,) * self.rank
-        return b.op("conv", x, kernel, name="mean", strides=self.strides, dilation=ones, padding=self._padding, groups=channels)
+    rank = 3
 
 
 @keras.saving.register_keras_serializable(package="hgqc")
@@ -180,43 +243,32 @@ class QAveragePooling2D(QAveragePooling):
     rank = 2
 
 
-class QGlobalAveragePooling(QAveragePooling):
-    """Mean over all axes between batch and channels, of which there must be 2**n elements.
+@keras.saving.register_keras_serializable(package="hgqc")
+class QAveragePooling3D(QAveragePooling):
+    """`QAveragePooling` over three axes: input (batch, depth, height, width, channels)."""
 
-    Args:
-        keepdims: Keep the axes, with one element each.
-        quantizer: Of the input; not None.
-        data_format: None or ``"channels_last"``.
-        beta: Loss per EBOP.
-    """
+    rank = 3
 
-    def __init__(
-        self, keepdims: bool = False, *, quantizer: Identifier = "data", data_format: str | None = None, beta: float | None = None, **kwargs
-    ) -> None:
-        super().__init__(1, quantizer=quantizer, data_format=data_format, beta=beta, **kwargs)
-        self.keepdims = bool(keepdims)
 
-    def build(self, input_shape) -> None:
-        self.pool_size = self.strides = checked_axes(self._positions_shape(input_shape), self.rank, self)[:-1]
-        super().build(input_shape)
+@keras.saving.register_keras_serializable(package="hgqc")
+class QGlobalMaxPooling1D(QGlobalMaxPooling):
+    """`QGlobalMaxPooling` over one axis: input (batch, steps, channels)."""
 
-    def _pool(self, x):
-        y = super()._pool(x)
-        return y if self.keepdims else tf.reshape(y, (-1, y.shape[-1]))
+    rank = 1
 
-    def to_ir(self, b: GraphBuilder, *inputs: Ref) -> Ref:
-        y = super().to_ir(b, *inputs)
-        return y if self.keepdims else b.op("reshape", y, shape=y.shape[-1:])
 
-    def compute_output_shape(self, input_shape):
-        ones = (1,) * self.rank if self.keepdims else ()
-        return (input_shape[0], *ones, input_shape[-1])
+@keras.saving.register_keras_serializable(package="hgqc")
+class QGlobalMaxPooling2D(QGlobalMaxPooling):
+    """`QGlobalMaxPooling` over two axes: input (batch, height, width, channels)."""
 
-    def get_config(self) -> dict:
-        config = super().get_config()
-        for name in ("pool_size", "strides", "padding"):
-            del config[name]
-        return {**config, "keepdims": self.keepdims}
+    rank = 2
+
+
+@keras.saving.register_keras_serializable(package="hgqc")
+class QGlobalMaxPooling3D(QGlobalMaxPooling):
+    """`QGlobalMaxPooling` over three axes: input (batch, depth, height, width, channels)."""
+
+    rank = 3
 
 
 @keras.saving.register_keras_serializable(package="hgqc")
@@ -233,16 +285,8 @@ class QGlobalAveragePooling2D(QGlobalAveragePooling):
     rank = 2
 
 
-def max_pool_to_ir(layer: Any, b: GraphBuilder, x: Ref) -> Ref:
-    """Keras' own maximum pooling, global or not, as a node."""
-    if layer.data_format != "channels_last":
-        raise FreezeError(
-            "Channels come last.", where=f"layer {layer.name}", expected='data_format="channels_last"', received=layer.data_format
-        )
-    sizes = x.shape[:-1]
-    if not hasattr(layer, "pool_size"):
-        y = b.op("max_pool", x, pool=sizes, strides=sizes, padding=((0, 0),) * len(sizes))
-        return y if layer.keepdims else b.op("reshape", y, shape=x.shape[-1:])
-    pool, strides = (tuple(int(n) for n in numbers) for numbers in (layer.pool_size, layer.strides))
-    padding = windows.padding_of(layer.padding, sizes, pool, strides, (1,) * len(sizes))
-    return b.op("max_pool", x, pool=pool, strides=strides, padding=padding)
+@keras.saving.register_keras_serializable(package="hgqc")
+class QGlobalAveragePooling3D(QGlobalAveragePooling):
+    """`QGlobalAveragePooling` over three axes: input (batch, depth, height, width, channels)."""
+
+    rank = 3

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from hgq.ir import windows
+from hgq.ir.trees import tree, tree_along
 
 Array = Any
 
@@ -125,15 +126,6 @@ def table(bits_x: Array, bits_y: Array, total: Callable[[Array], Any] = np.sum) 
     return total(table_luts(bits_x) * bits_y)
 
 
-def tree(combine: Callable[[Any, Any], Any], values: Sequence[Any]) -> Any:
-    """Combine values two by two, neighbours first: the shape that layers, costs and hardware give to an operation of many operands."""
-    values = list(values)
-    while len(values) > 1:
-        pairs = [combine(a, b) for a, b in zip(values[::2], values[1::2], strict=False)]
-        values = pairs + values[len(pairs) * 2 :]
-    return values[0]
-
-
 def _charged(pair: Callable[[Array, Array], tuple[Any, Array]], bits: Sequence[Array]) -> tuple[Any, Array]:
     costs = []
 
@@ -221,10 +213,17 @@ def einsum(
     return total(sums) + math.prod(sums.shape) // math.prod(bits_bias.shape) * total(bits_bias)
 
 
-def average(
-    bits_x: Array, pool: Sequence[int], strides: Sequence[int], padding: windows.Padding, total: Callable[[Array], Any] = np.sum
-) -> Any:
-    """EBOPs of an average over 2**n elements: `conv` of each channel with a kernel of one-bit weights, the bits of all that windows read.
+def pooled(
+    bits_x: Array,
+    pool: Sequence[int],
+    strides: Sequence[int],
+    padding: windows.Padding,
+    total: Callable[[Array], Any] = np.sum,
+    xp: Any = np,
+) -> tuple[Any, Array]:
+    """EBOPs of the sum or the maximum of each window of each channel, and the bits of the result: `merged`, tap by tap.
+
+    Padding costs nothing: it takes no part.
 
     Args:
         bits_x: Bits of the input, shape (*sizes, channels).
@@ -232,8 +231,42 @@ def average(
         strides: Per axis.
         padding: ``(low, high)`` per axis.
         total: Sums all elements.
+        xp: The arrays' namespace, `numpy` or `tensorflow`.
     """
-    read = total(bits_x) * 0
-    for _, cut in windows.inside(bits_x.shape[:-1], pool, strides, (1,) * len(pool), padding):
-        read = read + total(bits_x[cut])
-    return read
+    widths = (*padding, (0, 0))
+    there = np.pad(np.ones((*bits_x.shape[:-1], 1), np.float32), widths)
+    views = [xp.pad(bits_x, widths)[None], there[None]]
+    bits, masks = (windows.views(x, pool, strides, (1,) * len(pool)) for x in views)
+    costs = []
+
+    def combine(a: tuple[Array, Array], b: tuple[Array, Array]) -> tuple[Array, Array]:
+        wider = _larger(a[0], b[0])
+        both = a[1] * b[1]
+        costs.append(total(wider * both) if (both == 0).any() else total(wider))
+        return wider, np.maximum(a[1], b[1])
+
+    result, _ = tree(combine, list(zip(bits, masks, strict=True)))
+    return sum(costs, total(result) * 0), result[0]
+
+
+def reduced(bits_x: Array, axes: Sequence[int], total: Callable[[Array], Any] = np.sum, xp: Any = np) -> tuple[Any, Array]:
+    """EBOPs of the sum or the extremum over some axes, and the bits of the result, those axes with one element each: `merged`.
+
+    Args:
+        bits_x: Bits of the input.
+        axes: What is reduced, counted from 0.
+        total: Sums all elements.
+        xp: The arrays' namespace, `numpy` or `tensorflow`.
+    """
+    rest = [axis for axis in range(len(bits_x.shape)) if axis not in axes]
+    costs = []
+
+    def combine(a: Array, b: Array) -> Array:
+        wider = _larger(a, b)
+        costs.append(total(wider))
+        return wider
+
+    shape = [*(bits_x.shape[axis] for axis in rest), math.prod(bits_x.shape[axis] for axis in axes)]
+    result = tree_along(combine, xp.reshape(xp.transpose(bits_x, [*rest, *axes]), shape))
+    kept = [1 if axis in axes else size for axis, size in enumerate(bits_x.shape)]
+    return sum(costs, total(result) * 0), xp.reshape(result, kept)

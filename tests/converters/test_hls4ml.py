@@ -26,7 +26,7 @@ from hgq.ir.build import GraphBuilder
 from hgq.ir.graph import Graph
 from hgq.ir.ops import OPS
 from hgq.numerics import Fixed
-from tests.random_graphs import CONVS, POOLS, random_conv_graph, random_graph, random_pool_graph, random_samples
+from tests.random_graphs import CONVS, random_conv_graph, random_graph, random_samples
 
 TEXTBOOK = ("WRAP", "SAT", "SAT_SYM")
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not installed")
@@ -444,22 +444,6 @@ def test_three_axes_are_refused():
 def test_csim_convolutions(case, strategy, workdir):
     for seed in range(2):
         assert_exact(random_conv_graph(case, seed), workdir, 500, strategy=strategy)
-
-
-@needs_compiler
-@pytest.mark.slow
-@pytest.mark.parametrize("case", POOLS)
-def test_csim_maxima(case, workdir):
-    for seed in range(2):
-        assert_exact(random_pool_graph(case, seed), workdir, 500)
-
-
-def test_a_padded_maximum_of_unsigned_numbers_is_refused():
-    b = GraphBuilder("unsigned")
-    x = b.input("x", Fixed(0, 3, np.zeros((3, 1))), "RND", "SAT")
-    graph = b.graph(b.op("max_pool", x, pool=(2,), strides=(2,), padding=((0, 1),)))
-    with pytest.raises(LoweringError, match="pads unsigned numbers with their greatest"):
-        lower(graph, Settings())
 
 
 # --- tables -------------------------------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from . import (  # noqa: F401  importing registers
     move,
     pool,
     quantize,
+    reduce,
     scale,
     table,
 )

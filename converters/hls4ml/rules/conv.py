@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from hgq.ir.graph import Node
+from hgq.ir.graph import Const, Node
 from hgq.ir.windows import group_slices
 
 from ..types import const_type
@@ -17,13 +17,21 @@ from .window import window_attributes
 @lowers("conv")
 def _conv(context: Context, node: Node) -> Iterator[Layer]:
     """Groups and dilation become zeros in the kernel, which hls4ml's latency strategy does not build: it knows neither in parallel."""
-    x, name = node.inputs
+    name = node.inputs[1]
     kernel = context.graph.consts[name]
     axes = kernel.mantissa.ndim - 2
     if axes > 2:
         raise refused(node, "hls4ml convolves over at most two axes.", "1 or 2", str(axes))
-    weight = _spread_kernel(kernel.value, node.attrs["dilation"], node.attrs["groups"])
     result, bias = context.absorb_bias(node, per_channel=True)
+    yield conv_layer(context, node, result, kernel, bias, dilation=node.attrs["dilation"], groups=node.attrs["groups"])
+
+
+def conv_layer(
+    context: Context, node: Node, result: str, kernel: Const, bias: Const | None, *, dilation: tuple[int, ...], groups: int
+) -> Layer:
+    """The convolution of `node`'s first operand over one or two axes, with its strides and padding."""
+    x = node.inputs[0]
+    weight = _spread_kernel(kernel.value, dilation, groups)
     filters = weight.shape[-1]
     attributes = {
         "n_chan": weight.shape[-2],
@@ -39,7 +47,7 @@ def _conv(context: Context, node: Node) -> Iterator[Layer]:
         "bias": const_type(bias),
     }
     attributes |= window_attributes(context.shape(x), context.shape(node.name), weight.shape[:-2], node, "filt")
-    yield Layer(result, f"Conv{axes}D", (x,), types, attributes)
+    return Layer(result, f"Conv{weight.ndim - 2}D", (x,), types, attributes)
 
 
 def _spread_kernel(kernel: np.ndarray, dilation: tuple[int, ...], groups: int) -> np.ndarray:

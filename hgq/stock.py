@@ -181,19 +181,6 @@ def _reshape(layer: keras.layers.Layer, b: GraphBuilder, x: Ref) -> Ref:
     return b.op("reshape", x, shape=tuple(int(size) for size in shape))
 
 
-@freezes(
-    keras.layers.MaxPooling1D,
-    keras.layers.MaxPooling2D,
-    keras.layers.MaxPooling3D,
-    keras.layers.GlobalMaxPooling1D,
-    keras.layers.GlobalMaxPooling2D,
-    keras.layers.GlobalMaxPooling3D,
-)
-def _max_pool(layer: keras.layers.Layer, b: GraphBuilder, x: Ref) -> Ref:
-    """Exact, and without bits of its own."""
-    return pooling.max_pool_to_ir(layer, b, x)
-
-
 @freezes(keras.layers.Permute)
 def _permute(layer: keras.layers.Permute, b: GraphBuilder, x: Ref) -> Ref:
     return b.op("transpose", x, axes=tuple(int(axis) - 1 for axis in layer.dims))

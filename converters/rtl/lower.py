@@ -21,7 +21,7 @@ from hgq.ir import tables
 from hgq.ir.contraction import contract, sum_of_products
 from hgq.ir.graph import Graph, Node
 from hgq.ir.integers import IntArray
-from hgq.ir.ops import OPS, convolve
+from hgq.ir.ops import OPS, PARALLEL, convolve
 from hgq.numerics import Fixed, bit_length, rescale, trailing_zeros
 
 ADD_BITS = 31
@@ -52,6 +52,7 @@ def lower(node: Node, values: Mapping[str, Any], graph: Graph) -> Any:
         LoweringError: alkaid cannot take it; names node and layer.
     """
     operands = [values[name] if name in values else graph.consts[name].value for name in node.inputs]
+    attrs = {key: value for key, value in node.attrs.items() if key != PARALLEL}  # everything is unrolled here
     where = f"node {node.name} ({node.op}), layer {node.source or '?'}"
     try:
         if node.op in ("matmul", "conv", "einsum", "multiply"):
@@ -59,12 +60,12 @@ def lower(node: Node, values: Mapping[str, Any], graph: Graph) -> Any:
         if node.op == "matmul":
             return _matmul(operands[0], operands[1])
         if node.op == "conv":
-            return convolve(operands[0], operands[1], _matmul, **node.attrs)
+            return convolve(operands[0], operands[1], _matmul, **attrs)
         if node.op == "einsum":
             for name, x in zip(node.inputs, operands, strict=True):
                 if name in values:
                     _check_elements(name, x, WEIGHT_BITS, where)
-            return contract(*operands, **node.attrs, matmul=_matmul, dot=_dot)
+            return contract(*operands, **attrs, matmul=_matmul, dot=_dot)
         if node.op == "lookup":
             return _lookup(operands[0], operands[1], node.attrs["format"], where)
         if node.op in ("sum_pool", "reduce_sum"):

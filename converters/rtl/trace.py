@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from hgq.errors import LoweringError
 from hgq.ir import interpret
 from hgq.ir.graph import Graph
+from hgq.ir.ops import PARALLEL
 from hgq.passes import optimize, probe
 
 from .lower import ALKAID_ERRORS, flat, lower, refused
@@ -76,6 +77,12 @@ def _trace(graph: Graph) -> Traced:
     from alkaid.trace import FVArray, HWConfig, trace
 
     _mend_multipliers()
+    if serial := [node.source or node.name for node in graph.nodes if node.attrs.get(PARALLEL) is not None]:
+        logger.warning(
+            "RTL computes all positions at once: the parallelization_factor of %s is without effect, and EBOPs count less than is built. "
+            "hls4ml follows it.",
+            ", ".join(dict.fromkeys(serial)),
+        )
     lowered = optimize(graph)
     hardware = HWConfig(*HARDWARE)
     values: dict[str, Any] = {}

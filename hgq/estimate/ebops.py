@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from hgq.ir.contraction import read
 from hgq.ir.graph import Const, Graph, Node
+from hgq.ir.ops import PARALLEL
 from hgq.ir.show import declared_format
 from hgq.numerics import Fixed, Ints
 from hgq.resources import ebops as formula
@@ -72,6 +74,19 @@ def _einsum(graph: Graph, node: Node) -> int:
     return int(formula.einsum(*bits, **node.attrs))
 
 
+def _taking_turns(graph: Graph, data: str, bits: Ints) -> Ints:
+    """Bits of what is added to each element of a product with a kernel, in as many copies as that product has."""
+    producer = next((node for node in graph.nodes if node.name == data), None)
+    parallel = producer.attrs.get(PARALLEL) if producer else None
+    if producer is None or parallel is None or bits.shape != graph.shapes()[data]:
+        return bits
+    if producer.op != "einsum":
+        return formula.copies(bits, parallel)
+    parts = read(producer.attrs["equation"])
+    sizes = dict(zip(parts.out, bits.shape, strict=True))
+    return formula.contraction_copies(bits, parts.out, (parts.kept, parts.free_x, parts.free_y), sizes, parallel)
+
+
 def _table(graph: Graph, node: Node) -> float:
     result = declared_format(graph, node.name).width
     cost = float(formula.table(np.broadcast_to(declared_format(graph, node.inputs[0]).width, result.shape), result))
@@ -91,15 +106,18 @@ def _with_constant(graph: Graph, node: Node, merged: dict[str, Ints]) -> int:
     data, const = pair
     bits_c = constant_bits(const)
     if node.op == "matmul":
-        return int(formula.dense(declared_format(graph, data).width, bits_c))
+        return int(formula.dense(formula.copies(declared_format(graph, data).width, node.attrs.get(PARALLEL)), bits_c))
     if node.op == "conv":
         return int(formula.conv(declared_format(graph, data).width, bits_c, **node.attrs))
     # Element by element: one position for each element of the result.
     bits_x = _bits(graph, data, merged)
     shape = np.broadcast_shapes(bits_x.shape, bits_c.shape)
     flat_x, flat_c = (np.broadcast_to(bits, shape).reshape(-1) for bits in (bits_x, bits_c))
+    if node.op == "add":
+        flat_c = _taking_turns(graph, data, np.broadcast_to(bits_c, shape)).reshape(-1)
+        return int(formula.scale_offset(flat_c, None, flat_c))
     if node.op == "multiply":
         return int(formula.scale_offset(flat_x, flat_c))
-    if node.op in ("add", "subtract", "maximum", "minimum"):
+    if node.op in ("subtract", "maximum", "minimum"):
         return int(formula.scale_offset(flat_x, None, flat_c))
     return 0

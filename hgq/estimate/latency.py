@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hgq.estimate.devices import Device
@@ -60,28 +61,36 @@ def of_pipeline(structure: Structure, device: Device, lut: Interval, clock_ns: f
     return _timed(Interval.exact(structure.cycles), Interval.exact(structure.interval), reached, clock_ns)
 
 
-def of_hls_latency(ebops: int, device: Device, lut: Interval, clock_ns: float) -> Latency:
-    """hls4ml's latency strategy, from published cycles; II is 1 because everything is unrolled."""
+def of_hls_latency(ebops: int, device: Device, lut: Interval, clock_ns: float, turns: Sequence[int] = ()) -> Latency:
+    """hls4ml's latency strategy, from published cycles; II is 1 because everything is unrolled, save where positions take `turns`."""
     slope, offset = HLS_DELAY_NS
     delay = HLS_DELAY_SPREAD * max(slope * math.log(max(ebops, 1)) + offset, HLS_DELAY_FLOOR_NS)
-    return _hls(delay, device, lut, clock_ns)
+    return _hls(delay, device, lut, clock_ns, turns)
 
 
-def of_hls_additions(structure: Structure, device: Device, lut: Interval, clock_ns: float) -> Latency:
+def of_hls_additions(structure: Structure, device: Device, lut: Interval, clock_ns: float, turns: Sequence[int] = ()) -> Latency:
     """hls4ml's distributed arithmetic: the depth of the adder graph, cut by HLS to the clock less its uncertainty."""
     delay = DA_SPREAD * (device.family.period_per_unit_ns * max(structure.depth, 1.0))
-    return _hls(delay * (1 / (1 - HLS_UNCERTAINTY)), device, lut, clock_ns)
+    return _hls(delay * (1 / (1 - HLS_UNCERTAINTY)), device, lut, clock_ns, turns)
 
 
-def _hls(delay_ns: Interval, device: Device, lut: Interval, clock_ns: float) -> Latency:
+def _hls(delay_ns: Interval, device: Device, lut: Interval, clock_ns: float, turns: Sequence[int]) -> Latency:
+    """Layers whose positions take turns work one after the other: each adds a cycle a turn, the longest sets the interval."""
+    waiting = sum(count - 1 for count in turns)
+
     def cycles(ns: float) -> int:
-        return max(math.ceil(ns / clock_ns - 1e-9), 1)
+        return max(math.ceil(ns / clock_ns - 1e-9), 1) + waiting
 
     # HLS fills a cycle up to the clock less its uncertainty, so a stage is never much faster than that.
     routed = period(device, 1.0, lut.value)
     stage = Interval(1 - HLS_UNCERTAINTY, 0.87, 1.15) * clock_ns
     reached = Interval(max(routed.low, stage.low), max(routed.value, stage.value), max(routed.high, stage.high))
-    return _timed(Interval(cycles(delay_ns.low), cycles(delay_ns.value), cycles(delay_ns.high)), Interval.exact(1), reached, clock_ns)
+    return _timed(
+        Interval(cycles(delay_ns.low), cycles(delay_ns.value), cycles(delay_ns.high)),
+        Interval.exact(max(turns, default=1)),
+        reached,
+        clock_ns,
+    )
 
 
 def _timed(cycles: Interval, interval: Interval, reached: Interval, clock_ns: float) -> Latency:

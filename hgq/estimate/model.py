@@ -150,7 +150,7 @@ def _hls4ml(
     period_text = "achievable period: the clock asked for less 27 % HLS uncertainty, or what routing allows; a range, not a promise"
     if strategy == "latency":
         counts = resources.hls_latency(ebops, sum(resources.dsp_candidates(graph).values()))
-        timing = latency.of_hls_latency(ebops, device, counts.lut, asked.clock_ns)
+        timing = latency.of_hls_latency(ebops, device, counts.lut, asked.clock_ns, list(resources.turns(graph).values()))
         return (
             strategy,
             None,
@@ -164,8 +164,9 @@ def _hls4ml(
             ),
         )
     structure = _structure(graph, "rtl", Options(part=asked.part, clock_ns=asked.clock_ns))
+    structure = structure.in_turns(resources.by_layer_turns(graph))
     counts = resources.hls_distributed_arithmetic(structure.cost, device)
-    timing = latency.of_hls_additions(structure, device, counts.lut, asked.clock_ns)
+    timing = latency.of_hls_additions(structure, device, counts.lut, asked.clock_ns, list(resources.turns(graph).values()))
     return (
         strategy,
         structure,

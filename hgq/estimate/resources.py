@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 
@@ -10,10 +11,12 @@ from hgq.estimate.devices import Device
 from hgq.estimate.ebops import constant_bits, ebops_by_node, operands
 from hgq.estimate.interval import Interval, total
 from hgq.estimate.structure import Structure
+from hgq.ir.contraction import read
 from hgq.ir.graph import Graph, Node
+from hgq.ir.ops import PARALLEL
 from hgq.ir.show import declared_format
 from hgq.numerics import Ints
-from hgq.resources.ebops import tap_products
+from hgq.resources.ebops import contraction_copies, copies, tap_products
 
 LUT_PER_DSP = 55
 """What one DSP saves: hls4ml designs of HGQ models follow EBOPs = LUT + 55 DSP "roughly" (HGQ, arXiv:2405.00645)."""
@@ -113,19 +116,44 @@ def _candidates(graph: Graph, node: Node) -> int:
         return int(np.count_nonzero(bits_x * bits_c >= LUT_PER_DSP))
     if node.op == "conv":
         return sum(_large_products(x, c) for x, c in tap_products(bits_x, bits_c, **node.attrs))
-    return _large_products(bits_x, bits_c)
+    return _large_products(copies(bits_x, node.attrs.get(PARALLEL)), bits_c)
 
 
 def _large_contractions(graph: Graph, node: Node) -> int:
     """By the distinct widths too: for each width of the second operand, the products that are large enough with the first."""
-    widths, threshold = [], []
-    for name in node.inputs:
-        bits = constant_bits(graph.consts[name]) if name in graph.consts else declared_format(graph, name).width
-        widths.append(np.where(bits <= 1, 0, bits) if name in graph.consts else bits)
-    for width in np.unique(widths[1][widths[1] > 0]):
-        pair = (widths[0] * width >= LUT_PER_DSP).astype(np.int64), (widths[1] == width).astype(np.int64)
-        threshold.append(int(np.einsum(node.attrs["equation"], *pair).sum()))
-    return sum(threshold)
+    x, y = (constant_bits(graph.consts[name]) if name in graph.consts else declared_format(graph, name).width for name in node.inputs)
+    if node.inputs[1] in graph.consts:
+        y = np.where(y <= 1, 0, y)
+    parts = read(node.attrs["equation"])
+    sizes = parts.sizes(x.shape, y.shape)
+    x = contraction_copies(x, parts.x, (parts.kept, parts.free_x, parts.contracted), sizes, node.attrs.get(PARALLEL))
+    y = contraction_copies(y, parts.y, (parts.kept, parts.free_y, parts.contracted), sizes, None)
+    found = 0
+    for width in np.unique(y[y > 0]):
+        large, here = (x * width >= LUT_PER_DSP).astype(np.int64), (y == width).astype(np.int64)
+        found += int(np.einsum("ipc,igc->", large, here))
+    return found
+
+
+def turns(graph: Graph) -> dict[str, int]:
+    """For each node with a parallelisation factor, how many turns its positions take: the cycles between two samples in hls4ml."""
+    found = {}
+    for node in graph.nodes:
+        if node.attrs.get(PARALLEL) is not None:
+            shape, positions = graph.shapes()[node.name], 1
+            if node.op == "einsum":
+                parts = read(node.attrs["equation"])
+                positions = prod(size for letter, size in zip(parts.out, shape, strict=True) if letter in parts.free_x)
+            else:
+                positions = prod(shape[:-1])
+            found[node.name] = positions // node.attrs[PARALLEL]
+    return found
+
+
+def by_layer_turns(graph: Graph) -> dict[str, int]:
+    """`turns` by Keras layer path."""
+    found = turns(graph)
+    return {node.source: found[node.name] for node in graph.nodes if node.name in found}
 
 
 def _large_products(bits_x: Ints, bits_c: Ints) -> int:

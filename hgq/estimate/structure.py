@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hgq.errors import ConfigError
@@ -32,6 +32,11 @@ class Structure:
     stage_depth: float
     cost_of: Mapping[str, float]
     depth_of: Mapping[str, float]
+
+    def in_turns(self, turns: Mapping[str, int]) -> Structure:
+        """The same with layers whose positions take so many turns in one copy: about that much smaller."""
+        cost_of = {layer: cost / turns.get(layer, 1) for layer, cost in self.cost_of.items()}
+        return replace(self, cost=sum(cost_of.values()), cost_of=cost_of) if turns and cost_of else self
 
     @staticmethod
     def of(raw: Mapping[str, Any], backend: str) -> Structure:

@@ -17,6 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from hgq.ir.trees import tree_along
+
 
 @dataclass(frozen=True)
 class Contraction:
@@ -142,12 +144,7 @@ def sum_of_products(left: Any, right: Any, times: Callable[[Any, Any], Any] = mu
     """(batch, rows, n) with (batch, columns, n) to (batch, rows, columns), the additions in a balanced tree."""
     (batch, rows, n), columns = left.shape, right.shape[1]
     terms = times(np.reshape(left, (batch, rows, 1, n)), np.reshape(right, (batch, 1, columns, n)))
-    while n > 1:
-        half = n // 2
-        sums = plus(terms[..., :half], terms[..., half : 2 * half])
-        terms = np.concatenate([sums, terms[..., 2 * half :]], axis=-1) if n % 2 else sums
-        n = half + n % 2
-    return np.reshape(terms, (batch, rows, columns))
+    return np.reshape(tree_along(plus, terms), (batch, rows, columns))
 
 
 def _grouped(array: Any, letters: str, groups: tuple[str, ...], sizes: Mapping[str, int]) -> Any:

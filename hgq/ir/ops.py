@@ -10,6 +10,7 @@ import math
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ class Op:
         arity: How many values it reads.
         attrs: Names of its static arguments, all required.
         constant: Positions of the operands that must be constants.
+        optional: Names of static arguments that may be left out.
     """
 
     name: str
@@ -36,16 +38,19 @@ class Op:
     arity: int
     attrs: tuple[str, ...]
     constant: tuple[int, ...]
+    optional: tuple[str, ...] = ()
 
 
 OPS: dict[str, Op] = {}
 
 
-def op(arity: int, attrs: tuple[str, ...] = (), constant: tuple[int, ...] = ()) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def op(
+    arity: int, attrs: tuple[str, ...] = (), constant: tuple[int, ...] = (), optional: tuple[str, ...] = ()
+) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     """Put a function into the op table under its own name."""
 
     def register(function: Callable[..., Any]) -> Callable[..., Any]:
-        OPS[function.__name__] = Op(function.__name__, function, arity, attrs, constant)
+        OPS[function.__name__] = Op(function.__name__, function, arity, attrs, constant, optional)
         return function
 
     return register
@@ -82,21 +87,36 @@ def lookup(x: Any, table: Any, *, format: Fixed) -> Any:
     return x.lookup(table, format)
 
 
-@op(2, constant=(1,))
-def matmul(x: Any, w: Any) -> Any:
-    """Sum over the last axis of `x` and the first of the constant `w` (n, m); exact."""
+PARALLEL = "parallel"
+"""Optional attribute of the ops with a kernel: how many positions (rows, windows) are computed at the same time, each with a copy of the
+hardware; position n uses copy ``n % parallel``. It changes no value. Left out: all of them, and none waits for another."""
+
+
+def check_parallel(positions: int, parallel: int | None) -> None:
+    """Raise `ValueError` unless the positions fall into turns of `parallel`."""
+    if parallel is not None and (parallel < 1 or positions % parallel):
+        raise ValueError(f"{positions} positions cannot be computed {parallel} at a time")
+
+
+@op(2, constant=(1,), optional=(PARALLEL,))
+def matmul(x: Any, w: Any, *, parallel: int | None = None) -> Any:
+    """Sum over the last axis of `x` and the first of the constant `w` (n, m); exact. For `parallel` see `PARALLEL`."""
+    check_parallel(prod(x.shape[1:-1]), parallel)
     return x @ w
 
 
-@op(2, attrs=("equation",))
-def einsum(x: Any, y: Any, *, equation: str) -> Any:
+@op(2, attrs=("equation",), optional=(PARALLEL,))
+def einsum(x: Any, y: Any, *, equation: str, parallel: int | None = None) -> Any:
     """Einstein sum of data `x` with a constant or with data `y`; exact. `hgq.ir.contraction` says which equations there are.
 
     Args:
         x: Data.
         y: A constant, or data.
         equation: Such as ``"ab,bc->ac"``: one letter for each axis, the batch not counted.
+        parallel: See `PARALLEL`; a position is one choice of the axes that `x` alone has.
     """
+    parts = contraction.read(equation)
+    check_parallel(prod(size for letter, size in zip(parts.x, x.shape[1:], strict=False) if letter in parts.free_x), parallel)
     return contraction.contract(x, y, equation, lambda rows, kernel: rows @ kernel, contraction.sum_of_products)
 
 
@@ -197,8 +217,17 @@ MOVES = ("reshape", "concatenate", "transpose", "take", "pad")
 """Ops that compute nothing: each element of the result is one of an operand, or 0."""
 
 
-@op(2, attrs=("strides", "dilation", "padding", "groups"), constant=(1,))
-def conv(x: Any, w: Any, *, strides: tuple[int, ...], dilation: tuple[int, ...], padding: windows.Padding, groups: int) -> Any:
+@op(2, attrs=("strides", "dilation", "padding", "groups"), constant=(1,), optional=(PARALLEL,))
+def conv(
+    x: Any,
+    w: Any,
+    *,
+    strides: tuple[int, ...],
+    dilation: tuple[int, ...],
+    padding: windows.Padding,
+    groups: int,
+    parallel: int | None = None,
+) -> Any:
     r"""Convolution, channels last, over any number of axes; exact.
 
     With the group ``g = m // (w.shape[-1] // groups)`` of output `m`, and `x` taken as 0 outside, for every window `o`::
@@ -212,8 +241,11 @@ def conv(x: Any, w: Any, *, strides: tuple[int, ...], dilation: tuple[int, ...],
         dilation: Per axis.
         padding: ``(low, high)`` per axis: zeros before and after.
         groups: Into how many independent parts the channels fall.
+        parallel: See `PARALLEL`; a position is a window, in C order.
     """
-    return convolve(x, w, lambda rows, kernel: rows @ kernel, strides=strides, dilation=dilation, padding=padding, groups=groups)
+    y = convolve(x, w, lambda rows, kernel: rows @ kernel, strides=strides, dilation=dilation, padding=padding, groups=groups)
+    check_parallel(prod(y.shape[1:-1]), parallel)
+    return y
 
 
 def convolve(

@@ -90,7 +90,7 @@ def _check_node(node: Node, graph: Graph, defined: set[str]) -> None:
         raise GraphError("Unknown op.", where=where, expected=", ".join(OPS), received=node.op)
     if len(node.inputs) != spec.arity:
         raise GraphError("Wrong number of operands.", where=where, expected=str(spec.arity), received=str(len(node.inputs)))
-    if set(node.attrs) != set(spec.attrs):
+    if not set(spec.attrs) <= set(node.attrs) <= {*spec.attrs, *spec.optional}:
         raise GraphError("Wrong attributes.", where=where, expected=", ".join(spec.attrs), received=", ".join(node.attrs))
     for position, name in enumerate(node.inputs):
         if name not in defined and name not in graph.consts:

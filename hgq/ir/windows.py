@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Any
 
+import numpy as np
+
 Padding = tuple[tuple[int, int], ...]
 
 
@@ -67,6 +69,20 @@ def inside(
             cut.append(slice(start + first * stride, start + last * stride + 1, stride) if first <= last else slice(0, 0))
         if all(part.stop > part.start for part in cut):
             yield tap, tuple(cut)
+
+
+def reads(
+    sizes: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilation: Sequence[int], padding: Padding
+) -> Iterator[tuple[tuple[int, ...], np.ndarray, np.ndarray]]:
+    """For each tap, what every window reads there: its element's number in C order, and whether there is one (else it is padding)."""
+    counts = output_sizes(sizes, kernel, strides, dilation, padding)
+    for tap in product(*map(range, kernel)):
+        number, seen = np.zeros(counts, np.int64), np.ones(counts, bool)
+        for axis, (t, n, size, stride, step, (low, _)) in enumerate(zip(tap, counts, sizes, strides, dilation, padding, strict=True)):
+            at = (np.arange(n) * stride + t * step - low).reshape([-1 if own == axis else 1 for own in range(len(counts))])
+            number, seen = number * size + np.clip(at, 0, size - 1), seen & (at >= 0) & (at < size)
+        if seen.any():
+            yield tap, number.reshape(-1), seen.reshape(-1)
 
 
 def group_slices(groups: int, channels: int, outputs: int) -> list[tuple[slice, slice]]:

@@ -11,7 +11,7 @@ import tensorflow as tf
 from hgq.errors import ConfigError
 from hgq.ir import windows
 from hgq.layers.dense import checked_units
-from hgq.layers.kernel import BiasedLayer, KernelLayer, NormalizedLayer
+from hgq.layers.kernel import TENSORS, BiasedLayer, KernelLayer, NormalizedLayer
 from hgq.resources import ebops
 
 if TYPE_CHECKING:
@@ -65,10 +65,10 @@ class WindowMap(KernelLayer):
         return convolve(x, kernel, **self._conv, exact=not training)
 
     def linear_cost(self, bits_x, bits_kernel, bits_bias) -> Any:
-        return ebops.conv(bits_x, bits_kernel, bits_bias, total=tf.reduce_sum, **self._conv)
+        return ebops.conv(bits_x, bits_kernel, bits_bias, TENSORS, **self._conv, **self._turns)
 
     def linear_to_ir(self, b: GraphBuilder, x: Ref, kernel: Ref) -> Ref:
-        return b.op("conv", x, kernel, name="conv", **self._conv)
+        return b.op("conv", x, kernel, name="conv", **self._conv, **self._turns)
 
     def compute_output_shape(self, input_shape):
         sizes = windowed(tuple(input_shape[1:-1]), self.kernel_size, self.strides, self.dilation_rate, self.padding, self.name)

@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from hgq.errors import ConfigError
-from hgq.layers.kernel import BiasedLayer, KernelLayer, NormalizedLayer
+from hgq.layers.kernel import TENSORS, BiasedLayer, KernelLayer, NormalizedLayer
 from hgq.resources import ebops
 
 if TYPE_CHECKING:
@@ -29,10 +29,11 @@ class DenseMap(KernelLayer):
         return matmul(x, kernel)
 
     def linear_cost(self, bits_x, bits_kernel, bits_bias) -> Any:
-        return ebops.dense(bits_x, bits_kernel, bits_bias, total=tf.reduce_sum)
+        rows = ebops.copies(bits_x, self._turns.get("parallel"), TENSORS)
+        return ebops.dense(rows, bits_kernel, bits_bias, total=tf.reduce_sum)
 
     def linear_to_ir(self, b: GraphBuilder, x: Ref, kernel: Ref) -> Ref:
-        return b.op("matmul", x, kernel, name="matmul")
+        return b.op("matmul", x, kernel, name="matmul", **self._turns)
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.units)

@@ -143,6 +143,7 @@ class QSeparableConv(QLayer):
         input_quantizer: Of the input.
         intermediate_quantizer: Of what passes from the depthwise to the pointwise convolution; not None.
         output_quantizer: After the activation; usually None.
+        parallelization_factor: Of both convolutions; as in `KernelLayer`.
         beta: Loss per EBOP.
         depthwise_initializer, depthwise_regularizer, depthwise_constraint: As in Keras.
         pointwise_initializer, pointwise_regularizer, pointwise_constraint: As in Keras.
@@ -174,6 +175,7 @@ class QSeparableConv(QLayer):
         intermediate_quantizer: Identifier = "data",
         output_quantizer: Identifier = None,
         beta: float | None = None,
+        parallelization_factor: int | None = None,
         depthwise_initializer="glorot_uniform",
         depthwise_regularizer=None,
         depthwise_constraint=None,
@@ -199,6 +201,7 @@ class QSeparableConv(QLayer):
             depthwise_initializer=depthwise_initializer,
             depthwise_regularizer=depthwise_regularizer,
             depthwise_constraint=depthwise_constraint,
+            parallelization_factor=parallelization_factor,
             beta=beta,
             name="depthwise",
         )
@@ -218,6 +221,7 @@ class QSeparableConv(QLayer):
             bias_initializer=bias_initializer,
             bias_regularizer=bias_regularizer,
             bias_constraint=bias_constraint,
+            parallelization_factor=parallelization_factor,
             beta=beta,
             name="pointwise",
         )
@@ -244,7 +248,7 @@ class QSeparableConv(QLayer):
 
     def get_config(self) -> dict:
         deep, point = self.depthwise.get_config(), self.pointwise.get_config()
-        same = ("kernel_size", "strides", "padding", "dilation_rate", "depth_multiplier", "input_quantizer")
+        same = ("kernel_size", "strides", "padding", "dilation_rate", "depth_multiplier", "input_quantizer", "parallelization_factor")
         deep_names = {name: name for name in (*same, "depthwise_initializer", "depthwise_regularizer", "depthwise_constraint")}
         deep_names["depthwise_quantizer"] = "kernel_quantizer"
         same = ("filters", "activation", "use_bias", "bias_quantizer", "output_quantizer")

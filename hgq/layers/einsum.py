@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,7 @@ import tensorflow as tf
 
 from hgq.errors import ConfigError
 from hgq.ir import contraction
-from hgq.layers.kernel import BiasedLayer, KernelLayer, NormalizedLayer
+from hgq.layers.kernel import TENSORS, BiasedLayer, KernelLayer, NormalizedLayer
 from hgq.layers.merge import QMerge
 from hgq.resources import ebops
 
@@ -31,6 +32,10 @@ class EinsumMap(KernelLayer):
         self._parts, sizes = self._read(shape)
         return tuple(sizes[letter] for letter in self._parts.y)
 
+    def positions(self, output_shape: tuple[int, ...]) -> int:
+        sizes = zip(self._parts.out, output_shape, strict=True)
+        return math.prod(size for letter, size in sizes if letter in self._parts.free_x)
+
     def spread(self, scale) -> Any:
         return tf.reshape(scale, [-1 if letter == self._parts.out[-1] else 1 for letter in self._parts.y])
 
@@ -38,11 +43,10 @@ class EinsumMap(KernelLayer):
         return tf.einsum(batched(self._parts, both=False), x, kernel)
 
     def linear_cost(self, bits_x, bits_kernel, bits_bias) -> Any:
-        equation = self._parts.equation
-        return ebops.einsum(bits_x, bits_kernel, bits_bias, total=tf.reduce_sum, equation=equation, contract=tf.einsum)
+        return ebops.einsum(bits_x, bits_kernel, bits_bias, TENSORS, equation=self._parts.equation, **self._turns)
 
     def linear_to_ir(self, b: GraphBuilder, x: Ref, kernel: Ref) -> Ref:
-        return b.op("einsum", x, kernel, name="einsum", equation=self._parts.equation)
+        return b.op("einsum", x, kernel, name="einsum", equation=self._parts.equation, **self._turns)
 
     def compute_output_shape(self, input_shape):
         parts, sizes = self._read(tuple(input_shape[1:]))
@@ -164,7 +168,7 @@ class Pairing(QMerge):
 
     def cost(self):
         bits = [quantizer.bits(shape) for quantizer, shape in zip(self.input_quantizers, self._shapes, strict=True)]
-        return ebops.einsum(*bits, total=tf.reduce_sum, equation=self._equation(self._shapes), contract=tf.einsum)
+        return ebops.einsum(*bits, None, TENSORS, equation=self._equation(self._shapes))
 
     def merge_to_ir(self, b: GraphBuilder, refs: list[Ref]) -> Ref:
         equation, (x, y) = self._equation(self._shapes), refs

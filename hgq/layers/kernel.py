@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import keras
 import tensorflow as tf
 
+from hgq.errors import ConfigError
 from hgq.layers import activations
 from hgq.layers.base import QLayer, constant_to_ir, identifier_config, quantize_to_ir
 from hgq.layers.normalizing import NormalizingLayer
 from hgq.quantizers import Identifier, serialize
+from hgq.resources.ebops import Arrays
 
 if TYPE_CHECKING:
     from hgq.ir.build import GraphBuilder, Ref
+
+
+TENSORS = Arrays(tf.reduce_sum, tf.reduce_max, tf.gather, tf.reshape, tf.einsum)
+"""What the formulas of `hgq.resources.ebops` need of TensorFlow."""
 
 
 class KernelLayer(QLayer):
@@ -31,6 +38,9 @@ class KernelLayer(QLayer):
         input_quantizer: The same.
         output_quantizer: The same, or None. Usually None: the next layer quantizes its input.
         kernel_initializer, kernel_regularizer, kernel_constraint: As in Keras.
+        parallelization_factor: How many positions (rows, windows) are computed at the same time; it must divide their number. None (or -1)
+            for all. With fewer, position n uses the hardware n modulo this, which costs once, and is as wide as the widest of what takes
+            turns there; the layer then takes a new sample only every so many cycles. It changes no value.
         beta: Loss per EBOP.
 
     Raises:
@@ -49,9 +59,11 @@ class KernelLayer(QLayer):
         kernel_initializer="glorot_uniform",
         kernel_regularizer=None,
         kernel_constraint=None,
+        parallelization_factor: int | None = None,
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
+        self.parallelization_factor = None if parallelization_factor in (None, -1) else parallelization_factor
         self.activation = activations.known(activation, self.name)
         self.use_bias = bool(use_bias)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
@@ -67,6 +79,10 @@ class KernelLayer(QLayer):
     def kernel_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of the kernel for inputs of `shape`, without batch. Checks the shape and settles what depends on it."""
         raise NotImplementedError(f"{type(self).__name__} defines no kernel_shape().")
+
+    def positions(self, output_shape: tuple[int, ...]) -> int:
+        """How many positions could take turns, for outputs of this shape."""
+        return math.prod(output_shape[:-1])
 
     def bias_shape(self, output_shape: tuple[int, ...]) -> tuple[int, ...]:
         """Shape of the bias for outputs of this shape, without batch."""
@@ -112,6 +128,7 @@ class KernelLayer(QLayer):
         self._shape = self._positions_shape(input_shape)
         shape = self.kernel_shape(self._shape)
         output_shape = self.compute_output_shape(input_shape)
+        self._turns = self._parallel(self.positions(tuple(output_shape[1:])))
         self.kernel = self.add_weight(
             name="kernel",
             shape=shape,
@@ -125,6 +142,25 @@ class KernelLayer(QLayer):
         if self.output_quantizer is not None:
             self.output_quantizer.build(output_shape)
         self.built = True
+
+    def _parallel(self, positions: int) -> dict[str, int]:
+        """The attribute of the op, if positions take turns.
+
+        Raises:
+            ConfigError: they do not fall into turns.
+        """
+        factor = self.parallelization_factor
+        if factor is None or factor == positions:
+            return {}
+        if isinstance(factor, bool) or not isinstance(factor, int) or factor < 1 or positions % factor:
+            divisors = [n for n in range(1, positions + 1) if positions % n == 0]
+            raise ConfigError(
+                "Positions cannot take turns like this.",
+                where=f"layer {self.name}",
+                expected=f"parallelization_factor=None, or a divisor of its {positions} positions: {', '.join(map(str, divisors))}",
+                received=repr(factor),
+            )
+        return {"parallel": factor}
 
     def forward(self, inputs, training=None):
         x = self.input_quantizer(inputs, training=training)
@@ -160,6 +196,7 @@ class KernelLayer(QLayer):
             "bias_quantizer": serialize(self.bias_quantizer) or "bias",
             "input_quantizer": serialize(self.input_quantizer),
             "output_quantizer": serialize(self.output_quantizer),
+            "parallelization_factor": self.parallelization_factor,
             **identifier_config(
                 kernel_initializer=self.kernel_initializer,
                 kernel_regularizer=self.kernel_regularizer,

@@ -11,7 +11,7 @@ import tensorflow as tf
 from hgq.errors import ConfigError
 from hgq.layers.conv import WindowMap, checked_axes, convolve
 from hgq.layers.dense import checked_units
-from hgq.layers.kernel import BiasedLayer
+from hgq.layers.kernel import TENSORS, BiasedLayer
 from hgq.resources import ebops
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class TransposedMap(WindowMap):
         return convolve(self._interleaved(x), kernel, **self._conv, exact=not training)
 
     def linear_cost(self, bits_x, bits_kernel, bits_bias) -> Any:
-        return ebops.conv(self._interleaved(bits_x[None])[0], bits_kernel, bits_bias, total=tf.reduce_sum, **self._conv)
+        return ebops.conv(self._interleaved(bits_x[None])[0], bits_kernel, bits_bias, TENSORS, **self._conv, **self._turns)
 
     def linear_to_ir(self, b: GraphBuilder, x: Ref, kernel: Ref) -> Ref:
         for axis, (stride, kept) in enumerate(zip(self.strides, self._kept, strict=True)):
@@ -99,7 +99,7 @@ class TransposedMap(WindowMap):
                 x = b.op("reshape", x, shape=(*shape[:axis], shape[axis] * stride, *shape[axis + 1 :]))
             if kept < x.shape[axis]:
                 x = b.op("take", x, axis=axis, indices=tuple(range(kept)))
-        return b.op("conv", x, kernel, name="conv", **self._conv)
+        return b.op("conv", x, kernel, name="conv", **self._conv, **self._turns)
 
     def _interleaved(self, x) -> Any:
         """The data with ``stride - 1`` zeros between its elements along each axis; batch first."""

@@ -2,7 +2,8 @@
 
 The bits are those of each element, signs included: of data as declared, of constants as they are (`hgq.numerics.Fixed.minimal`). A
 multiplication of a by b bits costs a*b, the addition of a constant its bits, that of two values the bits of the wider one. Everything is
-counted once per copy in a fully parallel design.
+counted once per copy. In a fully parallel design every position (row, window) has a copy of its own; with a parallelisation factor,
+positions take turns in fewer copies (`copies`), each as wide as the widest of its operands.
 
 `total` sums all elements of an array: `numpy.sum` for arrays, `tensorflow.reduce_sum` for tensors.
 """
@@ -10,15 +11,44 @@ counted once per copy in a fully parallel design.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from hgq.ir import windows
+from hgq.ir.contraction import read
 from hgq.ir.trees import tree, tree_along
 
 Array = Any
+
+
+class Arrays(NamedTuple):
+    """What formulas need of an array library beyond operators.
+
+    Args:
+        total: Sums all elements.
+        widest: Maximum along ``axis``.
+        take: Elements by number along ``axis``.
+        reshape: As everywhere.
+        contract: Einstein sum of one or two operands.
+    """
+
+    total: Callable[..., Any]
+    widest: Callable[..., Any]
+    take: Callable[..., Any]
+    reshape: Callable[..., Any]
+    contract: Callable[..., Any]
+
+
+NUMPY = Arrays(np.sum, np.max, np.take, np.reshape, np.einsum)
+
+
+def copies(bits: Array, parallel: int | None, arrays: Arrays = NUMPY) -> Array:
+    """Bits of rows (…, channels) that take turns: (parallel, channels), the widest of rows j, j + parallel, …; None leaves them alone."""
+    if parallel is None:
+        return bits
+    return arrays.widest(arrays.reshape(bits, (-1, parallel, bits.shape[-1])), axis=0)
 
 
 def dense(bits_x: Array, bits_kernel: Array, bits_bias: Array | None = None, total: Callable[[Array], Any] = np.sum) -> Any:
@@ -147,14 +177,15 @@ def conv(
     bits_x: Array,
     bits_kernel: Array,
     bits_bias: Array | None = None,
-    total: Callable[[Array], Any] = np.sum,
+    arrays: Arrays = NUMPY,
     *,
     strides: Sequence[int],
     dilation: Sequence[int],
     padding: windows.Padding,
     groups: int = 1,
+    parallel: int | None = None,
 ) -> Any:
-    """EBOPs of `hgq.ir.ops.conv` plus a bias: ``bx * bw`` of every product of every window, and the bias bits at each window.
+    """EBOPs of `hgq.ir.ops.conv` plus a bias: ``bx * bw`` of every product of every copy, and the bias bits of each.
 
     Padding costs nothing: a product with a known 0 is no hardware.
 
@@ -162,55 +193,88 @@ def conv(
         bits_x: Bits of the input, shape (*sizes, channels).
         bits_kernel: Bits of the kernel, shape (*taps, channels // groups, outputs).
         bits_bias: Bits of the bias, shape (outputs,), or None.
-        total: Sums all elements.
+        arrays: The array library.
         strides: Per axis.
         dilation: Per axis.
         padding: ``(low, high)`` per axis.
         groups: Of channels.
+        parallel: Windows computed at the same time; None for all.
     """
     geometry = {"strides": strides, "dilation": dilation, "padding": padding}
-    products = total(bits_x) * 0
-    for own_x, own_kernel in tap_products(bits_x, bits_kernel, groups=groups, **geometry):
-        products = products + dense(own_x, own_kernel, total=total)
+    products = arrays.total(bits_x) * 0
+    for own_x, own_kernel in tap_products(bits_x, bits_kernel, groups=groups, parallel=parallel, arrays=arrays, **geometry):
+        products = products + dense(own_x, own_kernel, total=arrays.total)
     if bits_bias is None:
         return products
-    return products + math.prod(windows.output_sizes(bits_x.shape[:-1], bits_kernel.shape[:-2], **geometry)) * total(bits_bias)
+    count = parallel or math.prod(windows.output_sizes(bits_x.shape[:-1], bits_kernel.shape[:-2], **geometry))
+    return products + count * arrays.total(bits_bias)
 
 
 def tap_products(
-    bits_x: Array, bits_kernel: Array, *, strides: Sequence[int], dilation: Sequence[int], padding: windows.Padding, groups: int
+    bits_x: Array,
+    bits_kernel: Array,
+    *,
+    strides: Sequence[int],
+    dilation: Sequence[int],
+    padding: windows.Padding,
+    groups: int,
+    parallel: int | None = None,
+    arrays: Arrays = NUMPY,
 ) -> Iterator[tuple[Array, Array]]:
-    """A convolution as dense products, one for each tap and group: what is read, (*windows, channels), and the kernel there."""
+    """A convolution as dense products, one for each tap and group: what is read, (*windows, channels), and the kernel there.
+
+    With `parallel`, (parallel, channels): the widest that any window of a copy reads at this tap.
+    """
     *taps, channels, outputs = bits_kernel.shape
     parts = windows.group_slices(groups, channels, outputs)
-    for tap, cut in windows.inside(bits_x.shape[:-1], taps, strides, dilation, padding):
-        for read, written in parts:
-            yield bits_x[(*cut, read)], bits_kernel[(*tap, slice(None), written)]
+    geometry = (bits_x.shape[:-1], taps, strides, dilation, padding)
+    if parallel is None:
+        views = ((tap, bits_x[cut]) for tap, cut in windows.inside(*geometry))
+    else:
+        flat = arrays.reshape(bits_x, (-1, bits_x.shape[-1]))
+        views = (
+            (tap, copies(arrays.take(flat, number, axis=0) * seen[:, None].astype(np.float32), parallel, arrays))
+            for tap, number, seen in windows.reads(*geometry)
+        )
+    for tap, view in views:
+        for own, written in parts:
+            yield view[..., own], bits_kernel[(*tap, slice(None), written)]
 
 
 def einsum(
-    bits_x: Array,
-    bits_y: Array,
-    bits_bias: Array | None = None,
-    total: Callable[[Array], Any] = np.sum,
-    *,
-    equation: str,
-    contract: Callable[[str, Array, Array], Any] = np.einsum,
+    bits_x: Array, bits_y: Array, bits_bias: Array | None = None, arrays: Arrays = NUMPY, *, equation: str, parallel: int | None = None
 ) -> Any:
-    """EBOPs of `hgq.ir.ops.einsum` plus a bias: ``bx * by`` of every product, and the bias bits of every element of the result.
+    """EBOPs of `hgq.ir.ops.einsum` plus a bias: ``bx * by`` of every product of every copy, and the bias bits of each.
 
     Args:
         bits_x: Bits of the first operand, without batch.
         bits_y: Bits of the second, constant or data.
         bits_bias: Bits of the bias, of a shape that broadcasts to the result's, or None.
-        total: Sums all elements.
+        arrays: The array library.
         equation: Without batch.
-        contract: ``numpy.einsum`` for arrays, ``tensorflow.einsum`` for tensors.
+        parallel: Positions of the first operand computed at the same time; None for all.
     """
-    sums = contract(equation, bits_x, bits_y)
+    parts = read(equation)
+    sizes = parts.sizes(bits_x.shape, bits_y.shape)
+    own = contraction_copies(bits_x, parts.x, (parts.kept, parts.free_x, parts.contracted), sizes, parallel, arrays)
+    kernel = contraction_copies(bits_y, parts.y, (parts.kept, parts.free_y, parts.contracted), sizes, None, arrays)
+    products = arrays.total(arrays.contract("ipc,igc->ipg", own, kernel))
     if bits_bias is None:
-        return total(sums)
-    return total(sums) + math.prod(sums.shape) // math.prod(bits_bias.shape) * total(bits_bias)
+        return products
+    bias = bits_bias + np.zeros(parts.shape(sizes), np.float32)
+    groups = (parts.kept, parts.free_x, parts.free_y)
+    return products + arrays.total(contraction_copies(bias, parts.out, groups, sizes, parallel, arrays))
+
+
+def contraction_copies(
+    bits: Array, letters: str, groups: Sequence[str], sizes: Mapping[str, int], parallel: int | None, arrays: Arrays = NUMPY
+) -> Array:
+    """Bits with axes `letters` in three groups of axes, each made one; the second, the positions, take turns as in `copies`."""
+    ordered = arrays.contract(f"{letters}->{''.join(groups)}", bits)
+    kept, positions, rest = (math.prod(sizes[letter] for letter in group) for group in groups)
+    if parallel is None:
+        return arrays.reshape(ordered, (kept, positions, rest))
+    return arrays.widest(arrays.reshape(ordered, (kept, positions // parallel, parallel, rest)), axis=1)
 
 
 def pooled(

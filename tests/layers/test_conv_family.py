@@ -140,6 +140,8 @@ def test_channel_granularity_of_a_depthwise_kernel_means_its_outputs():
         (lambda: QConv2DTranspose(2, 3).build((None, 8, 8)), "an input of 4 axes"),
         (lambda: QSeparableConv2D(2, 3, intermediate_quantizer=None), "needs its input_quantizer"),
         (lambda: QConv2DBatchNorm(2, 3, use_bias=False), "use_bias"),
+        (lambda: QConv2DBatchNorm(2, 3, parallelization_factor=5).build((None, 4, 5, 1)), r"take turns[\s\S]*6 positions: 1, 2, 3, 6"),
+        (lambda: QConv2DTranspose(2, 3, parallelization_factor=0).build((None, 1, 1, 1)), r"take turns[\s\S]*9 positions: 1, 3, 9"),
     ],
 )
 def test_refusals_teach(make, message):

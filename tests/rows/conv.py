@@ -36,13 +36,14 @@ def windows_by_loops(layer) -> float:
     groups, outputs = shape[-1] // bw.shape[-2], bw.shape[-1]
     sizes = layer.compute_output_shape((None, *shape))[1:-1]
     bias_bits = constant_bits(layer.bias_quantizer, bias).sum() if bias is not None else 0
-    total = 0
-    for window in np.ndindex(*sizes):
-        total += bias_bits
+    copies = layer.parallelization_factor or int(np.prod(sizes))
+    widest: dict = {}  # of each copy, at each tap, channel and filter
+    for number, window in enumerate(np.ndindex(*sizes)):
         for tap, at in taps_of(window, shape[:-1], layer.kernel_size, layer.strides, layer.dilation_rate, layer.padding):
             for c, m in np.ndindex(*bw.shape[-2:]):
-                total += bx[(*at, m // (outputs // groups) * bw.shape[-2] + c)] * bw[(*tap, c, m)]
-    return float(total)
+                key = (number % copies, *tap, c, m)
+                widest[key] = max(widest.get(key, 0), bx[(*at, m // (outputs // groups) * bw.shape[-2] + c)])
+    return float(sum(bits * bw[key[1:]] for key, bits in widest.items()) + copies * bias_bits)
 
 
 def separable_by_loops(layer) -> float:
@@ -81,6 +82,7 @@ row(
     plain=case(lambda: QConv1D(3, 3, activation="relu"), (7, 2)),
     same_strided=case(lambda: QConv1D(3, 4, 2, "same", input_quantizer=CHANNEL), (7, 2)),
     causal_dilated=case(lambda: QConv1D(2, 3, padding="causal", dilation_rate=2, use_bias=False), (6, 3)),
+    in_turns=case(lambda: QConv1D(2, 3, padding="same", parallelization_factor=2), (6, 2)),
     groups=case(lambda: QConv1D(4, 2, groups=2, input_quantizer=TENSOR), (5, 4)),
 )
 row(
@@ -88,9 +90,12 @@ row(
     plain=case(lambda: QConv2D(3, 3, activation="relu"), (5, 6, 2)),
     same=case(lambda: QConv2D(2, (3, 2), padding="same", input_quantizer=CHANNEL, output_quantizer="kif(f0=2, overflow=SAT)"), (4, 5, 2)),
     strided_same=case(lambda: QConv2D(2, 3, (2, 3), "same", kernel_quantizer=NARROW), (5, 7, 1)),
+    in_turns=case(lambda: QConv2D(2, 3, padding="same", activation="relu", parallelization_factor=4), (4, 3, 2)),
+    one_window=case(lambda: QConv2D(2, 2, input_quantizer=CHANNEL, parallelization_factor=1), (3, 3, 2)),
     dilated_groups=case(lambda: QConv2D(4, 2, dilation_rate=(2, 1), groups=2, input_quantizer=TENSOR), (5, 4, 2)),
 )
 row("QConv3D", same=case(lambda: QConv3D(2, 2, padding="same"), (2, 3, 2, 2), **THREE))
+row("QConv2DBatchNorm", in_turns=case(lambda: QConv2DBatchNorm(3, 2, parallelization_factor=3), (4, 2, 2)))
 row("QConv1DBatchNorm", causal=case(lambda: QConv1DBatchNorm(2, 3, padding="causal", activation="relu", epsilon=1e-2), (5, 2)))
 row(
     "QConv2DBatchNorm",
@@ -107,6 +112,7 @@ row(
     "QDepthwiseConv2D",
     same=case(lambda: QDepthwiseConv2D(3, padding="same", input_quantizer=CHANNEL), (4, 5, 2)),
     multiplied=case(lambda: QDepthwiseConv2D((2, 3), (1, 2), depth_multiplier=2, kernel_quantizer=NARROW, use_bias=False), (4, 5, 2)),
+    in_turns=case(lambda: QDepthwiseConv2D(2, parallelization_factor=2, depth_multiplier=2), (3, 3, 2)),
     one_channel=case(lambda: QDepthwiseConv2D(2, depth_multiplier=3), (3, 3, 1)),
 )
 row("QDepthwiseConv1DBatchNorm", plain=case(lambda: QDepthwiseConv1DBatchNorm(3, activation="relu"), (6, 3)))
@@ -122,6 +128,7 @@ row(
 row(
     "QSeparableConv2D",
     same=case(lambda: QSeparableConv2D(3, 3, padding="same", depth_multiplier=2), (4, 4, 2), separable_by_loops),
+    in_turns=case(lambda: QSeparableConv2D(2, 2, parallelization_factor=2), (3, 3, 2), separable_by_loops),
     strided=case(
         lambda: QSeparableConv2D(2, 2, 2, intermediate_quantizer="kif(f0=1, overflow=SAT)", pointwise_quantizer=NARROW),
         (4, 4, 2),

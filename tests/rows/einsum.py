@@ -35,6 +35,21 @@ def kernel_by_loops(one: str, two: str):
     return brute
 
 
+def turns_by_loops(layer) -> float:
+    """``abc,cde->abde`` in turns of `parallelization_factor` rows b."""
+    bx, copies = data_bits(layer.input_quantizer, layer._shape), layer.parallelization_factor
+    pairs = zip((layer.kernel_quantizer, layer.bias_quantizer), layer.constants(), strict=True)
+    kernel, bias = (constant_bits(quantizer, value) for quantizer, value in pairs)
+    bias = np.broadcast_to(bias, layer.compute_output_shape((None, *layer._shape))[1:])
+    total = 0
+    for copy in range(copies):
+        rows = range(copy, len(bx), copies)
+        for c, d, e in np.ndindex(*kernel.shape):
+            total += max(bx[row, c] for row in rows) * kernel[c, d, e]
+        total += sum(max(bias[row, d, e] for row in rows) for d, e in np.ndindex(*kernel.shape[1:]))
+    return float(total)
+
+
 def data_by_loops(one: str, two: str):
     """The same for two data."""
 
@@ -54,6 +69,9 @@ row(
         lambda: QEinsumDense("abc,cde->abde", (None, 2, 3), bias_axes="de", input_quantizer="data(granularity=channel)"),
         [(3, 4)],
         brute=kernel_by_loops("bc", "cde"),
+    ),
+    in_turns=Case(
+        lambda: QEinsumDense("abc,cde->abde", (4, 2, 3), bias_axes="be", parallelization_factor=2), [(4, 3)], brute=turns_by_loops
     ),
     shared_axis=Case(lambda: QEinsumDense("abc,bcd->abd", (3, 2), bias_axes="b"), [(3, 2)], brute=kernel_by_loops("bc", "bcd")),
     transposed=Case(

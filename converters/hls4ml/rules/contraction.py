@@ -8,6 +8,7 @@ import numpy as np
 
 from hgq.ir.contraction import read
 from hgq.ir.graph import Node
+from hgq.ir.ops import PARALLEL
 
 from ..types import const_type
 from .base import Context, Layer, lowers, refused
@@ -40,4 +41,6 @@ def _einsum(context: Context, node: Node) -> Iterator[Layer]:
         "weight_data": kernel.value,
         "bias_data": np.zeros(shape) if bias is None else np.broadcast_to(bias.value, shape).copy(),
     }
+    if PARALLEL in node.attrs:
+        attributes["parallelization_factor"] = node.attrs[PARALLEL]
     yield Layer(result, "EinsumDense", (x,), types, attributes)

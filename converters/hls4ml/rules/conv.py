@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import prod
 
 import numpy as np
 
 from hgq.ir.graph import Const, Node
+from hgq.ir.ops import PARALLEL
 from hgq.ir.windows import group_slices
 
 from ..types import const_type
@@ -39,6 +41,7 @@ def conv_layer(
         "weight_data": weight,
         "bias_data": np.zeros(filters) if bias is None else np.broadcast_to(bias.value.reshape(-1), (filters,)).copy(),
         "data_format": "channels_last",
+        "parallelization_factor": node.attrs.get(PARALLEL, prod(context.shape(node.name)[:-1])),
     }
     types = {
         "result": context.type_of(result),

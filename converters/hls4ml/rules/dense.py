@@ -9,6 +9,7 @@ import numpy as np
 
 from hgq.errors import LoweringError
 from hgq.ir.graph import Const, Node
+from hgq.ir.ops import PARALLEL
 from hgq.numerics import bit_length, trailing_zeros
 
 from ..types import const_type
@@ -37,6 +38,8 @@ def _matmul(context: Context, node: Node) -> Iterator[Layer]:
         "bias_data": np.zeros(n_out) if bias is None else np.broadcast_to(bias.value.reshape(-1), (n_out,)).copy(),
         "data_format": "channels_last",
     }
+    if len(shape) > 1:
+        attributes["parallelization_factor"] = node.attrs.get(PARALLEL, prod(shape[:-1]))
     if len(shape) <= 2:
         yield Layer(result, "Dense", (x,), types, attributes)
         return

@@ -4,6 +4,7 @@
 `settings.py`      this backend's own options, validated
 `rules/`           one ``@lowers("op")`` rule per op, one file per family: which hls4ml layers it becomes, with exact types
 `lower.py`         runs the rules over a graph
+`generated.py`     layers that are C++ functions of our own, for what hls4ml has no template for
 `types.py`         the type of a tensor
 `write.py`         hands those layers to hls4ml, checks that it kept our types, collects what it writes
 `document.py`      `README.md` and `ports.json` of the project

@@ -11,6 +11,12 @@ from hgq.numerics import Fixed
 from .lower import Program
 from .settings import Settings
 
+INTERFACES = {
+    "io_parallel": "Tensors are flat arrays in C order, each element on wires of its own.",
+    "io_stream": "Tensors are `hls::stream`s of `nnet::array` packets: one packet for each index of all axes but the last, in C order.",
+}
+"""What a tensor is in C++."""
+
 
 def ports_json(program: Program, argument: Mapping[str, str]) -> str:
     """Ports with their exact formats, flattened in C order, and the C++ argument that carries each.
@@ -83,7 +89,7 @@ Without AMD's tools, as a library for g++: `bash build_lib.sh` (what `hgq verify
 
 ## Interface
 
-The top function is `{qualified}` in `firmware/{top}.cpp`. Tensors are flat arrays in C order, each element on wires of its own.
+The top function is `{qualified}` in `firmware/{top}.cpp`. {INTERFACES[settings.io_type]}
 
 | | port | argument | type of every element | shape | bits used |
 |---|---|---|---|---|---|

@@ -17,10 +17,17 @@ from hgq.errors import LoweringError
 from hgq.ir.graph import Graph, Node
 from hgq.numerics import Fixed
 
+from . import generated
 from .rules import RULES
-from .rules.base import PREVIOUS, Context, Layer, quantizer_layer, refused
+from .rules.base import PREVIOUS, Context, Layer, cast, refused
 from .settings import Settings
-from .types import type_name
+from .types import tensor_format, type_name
+
+STREAMED = (
+    *("InputLayer", "Dense", "Conv1D", "Conv2D", "MaxPooling1D", "MaxPooling2D", "ZeroPadding1D", "ZeroPadding2D"),
+    *("BatchNormalization", "Merge", "Concatenate", "Activation", "Reshape", "UnaryLUT", generated.KIND),
+)
+"""Kinds of layers that can be streams."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +70,9 @@ def lower(graph: Graph, settings: Settings) -> Program:
         if rule is None:
             raise refused(node, f"hls4ml cannot express the op {node.op!r}.", f"one of {', '.join(RULES)}", node.op)
         for layer in rule(context, node):
+            if settings.stream and layer.kind not in STREAMED:
+                fix = "Export with io_type=io_parallel, or with --backend rtl."
+                raise refused(node, f"hls4ml has no {layer.kind} for streams.", "io_type=io_parallel", "io_type=io_stream", fix)
             program.add(layer, node)
     for name in dict.fromkeys(graph.outputs):
         for layer in _output(context, program, name):
@@ -134,12 +144,13 @@ def _port(context: Context, name: str, fixed: Fixed) -> Iterator[Layer]:
     uniform = all((part == part.flat[0]).all() for part in fixed.canonical().astuple())
     entry = Layer(name, "InputLayer", (), {"result": type_name(fixed)}, {"input_shape": list(fixed.shape)})
     yield entry
-    if not uniform and context.graph.users(name):
-        yield quantizer_layer(name, name, fixed, "TRN", "WRAP")
+    if not uniform and context.graph.users(name) and not context.settings.stream:
+        yield cast(context, name, name, fixed)
 
 
 def _output(context: Context, program: _Builder, name: str) -> Iterator[Layer]:
     """hls4ml cannot return a port, nor one tensor twice; a cast that changes no value makes a tensor of its own."""
     layer = program.flat(name)
     if layer in program.inputs.values() or layer in program.outputs.values():
-        yield quantizer_layer(name, name, context.formats[name], "TRN", "WRAP")
+        fixed, result = context.formats[name], context.type_of(name)
+        yield cast(context, name, name, tensor_format(fixed) if context.settings.stream else fixed, result=result)

@@ -14,7 +14,8 @@ STRATEGIES = ("latency", "distributed_arithmetic")
 HELP = {
     "strategy": "how products are built: latency (constant multipliers) or distributed_arithmetic (da4ml's shared adders); default latency",
     "reuse_factor": "products that share one multiplier, 1 or more, strategy latency only; also the initiation interval; default 1",
-    "io_type": "interface of the top function: io_parallel (every element has its own wires); default io_parallel",
+    "io_type": "interface of the top function and of layers: io_parallel (every element has its own wires) or io_stream (pixel by pixel, "
+    "for images; there quantizers have granularity=channel or tensor); default io_parallel",
     "backend": "whose HLS compiler: Vitis; default Vitis",
     "namespace": "C++ namespace around the generated code; default none",
 }
@@ -29,7 +30,13 @@ class Settings:
 
     strategy: Literal["latency", "distributed_arithmetic"] = "latency"
     reuse_factor: int = 1
+    io_type: Literal["io_parallel", "io_stream"] = "io_parallel"
     namespace: str | None = None
+
+    @property
+    def stream(self) -> bool:
+        """Whether values pass as streams."""
+        return self.io_type == "io_stream"
 
     @staticmethod
     def of(options: Options) -> Settings:
@@ -43,12 +50,7 @@ class Settings:
         _choice(
             given, "backend", ("Vitis",), "Only Vitis HLS projects are written so far; the other vendors of hls4ml come with a later issue."
         )
-        _choice(
-            given,
-            "io_type",
-            ("io_parallel",),
-            "Streams cannot carry elements of different widths in hls4ml; io_stream, with one width per stream, comes with a later issue.",
-        )
+        io_type = _choice(given, "io_type", ("io_parallel", "io_stream"), "Take one of these.")
         strategy = _choice(given, "strategy", STRATEGIES, "Take one of these; `resource` comes with a later issue.")
         reuse = given.get("reuse_factor", "1")
         if not re.fullmatch(r"[1-9][0-9]{0,5}", reuse):
@@ -66,6 +68,14 @@ class Settings:
                 received=reuse,
                 fix="Leave reuse_factor out, or take strategy=latency.",
             )
+        if strategy == "distributed_arithmetic" and io_type == "io_stream":
+            raise ConfigError(
+                "Distributed arithmetic is written for parallel elements only.",
+                where="--option strategy=distributed_arithmetic",
+                expected="io_type=io_parallel",
+                received="io_type=io_stream",
+                fix="Take strategy=latency with io_stream.",
+            )
         namespace = given.get("namespace") or None
         if namespace is not None and (not _NAMESPACE.fullmatch(namespace) or namespace in _TAKEN_NAMESPACES):
             raise ConfigError(
@@ -74,7 +84,7 @@ class Settings:
                 expected=f"a letter, then letters, digits or underscores; not {', '.join(_TAKEN_NAMESPACES)}",
                 received=repr(namespace),
             )
-        return Settings(strategy, int(reuse), namespace)  # type: ignore[arg-type]
+        return Settings(strategy, int(reuse), io_type, namespace)  # type: ignore[arg-type]
 
 
 def _choice(given: dict[str, str], name: str, choices: tuple[str, ...], fix: str) -> str:

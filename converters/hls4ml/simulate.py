@@ -51,6 +51,21 @@ int main(int argc, char **argv) {
 }
 """
 
+STREAM = {
+    "inputs": """        for (int i = 0; i < {size}; i += {pack}) {{
+            nnet::array<{type}, {pack}> packet;
+            for (int j = 0; j < {pack}; j++) packet[j] = x[{start} + i + j];
+            {name}.write(packet);
+        }}""",
+    "outputs": """        for (int i = 0; i < {size}; i += {pack}) {{
+            if ({name}.empty()) return 6;
+            auto packet = {name}.read();
+            for (int j = 0; j < {pack}; j++) y[{start} + i + j] = packet[j].to_double();
+        }}
+        if (!{name}.empty()) return 7;""",
+}
+"""How the driver feeds and empties a stream: one packet for each pixel."""
+
 
 def simulate(
     project: FirmwareProject, graph: Graph, x: ArrayLike | Mapping[str, ArrayLike], workdir: Path, simulator: str | None
@@ -110,6 +125,7 @@ def compile_project(project: FirmwareProject, workdir: Path) -> Path:
 def _driver(project: FirmwareProject) -> str:
     ports = json.loads(project.files["ports.json"])
     namespace = project.meta["options"]["namespace"]
+    stream = project.meta["options"]["io_type"] == "io_stream"
     scope = f"{namespace}::" if namespace else ""
     arrays, load, store, arguments = [], [], [], []
     at = {"inputs": 0, "outputs": 0}
@@ -117,8 +133,15 @@ def _driver(project: FirmwareProject) -> str:
         for number, port in enumerate(ports[kind]):
             size, name, start = len(port["k"]), f"{kind}{number}", at[kind]
             at[kind] += size
-            arrays.append(f"    static {port['type']} {name}[{size}];")
             arguments.append(name)
+            if stream:
+                pack = port["shape"][-1]
+                arrays.append(f"    hls::stream<nnet::array<{port['type']}, {pack}>> {name};")
+                (load if kind == "inputs" else store).append(
+                    STREAM[kind].format(name=name, size=size, pack=pack, start=start, type=port["type"])
+                )
+                continue
+            arrays.append(f"    static {port['type']} {name}[{size}];")
             if kind == "inputs":
                 load.append(f"        for (int j = 0; j < {size}; j++) {name}[j] = x[{start} + j];")
             else:

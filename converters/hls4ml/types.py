@@ -35,6 +35,13 @@ def type_name(*formats: Fixed) -> str:
     return f"{'' if k else 'u'}fixed<{width},{k + i}>"
 
 
+def tensor_format(fixed: Fixed) -> Fixed:
+    """One format for all elements, that of `type_name`."""
+    k, i, f = (np.where(fixed.width > 0, part, -(1 << 20)).max() for part in fixed.canonical().astuple())
+    parts = (k, i, f) if (fixed.width > 0).any() else (0, 0, 0)
+    return Fixed(*(np.full(fixed.shape, part, np.int64) for part in parts))
+
+
 def const_type(const: Const | None) -> str:
     """Type of a weight array; one bit for none."""
     return "ufixed<1,0>" if const is None else type_name(Fixed.minimal(const.mantissa, const.format.f))

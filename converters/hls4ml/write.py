@@ -17,6 +17,7 @@ from hgq.backend import Options
 from hgq.errors import LoweringError, ToolNotFound
 from hgq.project import FirmwareProject
 
+from . import generated
 from .document import ports_json, readme
 from .lower import Program
 from .settings import Settings
@@ -53,7 +54,12 @@ def write(program: Program, options: Options, settings: Settings) -> FirmwarePro
         "part": options.part,
         "clock_ns": options.clock_ns,
         "graph": program.graph.digest(),
-        "options": {"strategy": settings.strategy, "reuse_factor": settings.reuse_factor, "namespace": settings.namespace},
+        "options": {
+            "strategy": settings.strategy,
+            "reuse_factor": settings.reuse_factor,
+            "io_type": settings.io_type,
+            "namespace": settings.namespace,
+        },
         "hls4ml": version("hls4ml"),
     }
     return FirmwareProject(options.name, files, meta)
@@ -92,6 +98,7 @@ def build(program: Program, options: Options, settings: Settings, target: Path) 
     from hls4ml.model.graph import ModelGraph
     from hls4ml.utils.config import create_config
 
+    generated.register()
     config = create_config(
         backend="Vitis",
         output_dir=str(target),
@@ -99,7 +106,7 @@ def build(program: Program, options: Options, settings: Settings, target: Path) 
         part=options.part,
         clock_period=options.clock_ns,
         clock_uncertainty=CLOCK_UNCERTAINTY,
-        io_type="io_parallel",
+        io_type=settings.io_type,
         namespace=settings.namespace,
         write_weights_txt=True,  # g++ needs minutes for large constant arrays; it reads these files instead, HLS the headers
         write_tar=False,

@@ -255,7 +255,7 @@ def test_adding_different_shapes_is_refused():
         ({"strategy": "resource"}, "'strategy' cannot have this value.*\n.*\n.*latency or distributed_arithmetic"),
         ({"reuse_factor": "0"}, "reuse factor.*\n.*\n.*1 to 999999"),
         ({"reuse_factor": "2", "strategy": "distributed_arithmetic"}, "no multipliers that could be reused"),
-        ({"io_type": "io_stream"}, "'io_type' cannot have this value(.*\n)+.*later issue"),
+        ({"io_type": "io_serial"}, "'io_type' cannot have this value(.*\n)+.*Take one of these"),
         ({"backend": "oneAPI"}, "'backend' cannot have this value.*\n.*\n.*Vitis"),
         ({"namespace": "a;b"}, "cannot be a C.. namespace"),
         ({"namespace": "nnet"}, "cannot be a C.. namespace"),

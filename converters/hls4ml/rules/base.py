@@ -13,6 +13,7 @@ from hgq.errors import LoweringError
 from hgq.ir.graph import Const, Graph, Node
 from hgq.numerics import Fixed
 
+from .. import generated
 from ..settings import Settings
 from ..types import type_name
 
@@ -100,14 +101,17 @@ def where(node: Node) -> str:
     return f"node {node.name} ({node.op}), layer {node.source or '?'}"
 
 
-def refused(node: Node, what: str, expected: str | None, received: str | None) -> LoweringError:
+OTHER_WAY = "Export with --backend rtl, which takes every op and mode, or change this layer."
+
+
+def refused(node: Node, what: str, expected: str | None, received: str | None, fix: str = OTHER_WAY) -> LoweringError:
     """The error of a node that hls4ml cannot take."""
     return LoweringError(
         what,
         where=where(node),
         expected=expected,
         received=received,
-        fix="Export with --backend rtl, which takes every op and mode, or change this layer.",
+        fix=fix,
     )
 
 
@@ -122,7 +126,51 @@ def mask_kbi(fixed: Fixed) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return k[None], (k + i + f)[None], (k + i)[None]
 
 
-def quantizer_layer(value: str | None, source: str, fixed: Fixed, rounding: str, overflow: str, *, result: str | None = None) -> Layer:
-    """A cast of each element into its own format."""
-    attributes = {"mask_kbi": mask_kbi(fixed), "RND": rounding, "SAT": overflow, "fusible": None, "overrides": {}}
-    return Layer(value, "FixedPointQuantizer", (source,), {"result": result or type_name(fixed)}, attributes)
+def function(
+    context: Context, value: str | None, source: str, shape: tuple[int, ...], of: tuple[int, ...], expressions: list[str], result: str
+) -> Layer:
+    """A layer that is a C++ function of ours, which may read all of its operand; see `generated`.
+
+    Args:
+        context: The rules' context.
+        value: As in `Layer`.
+        source: What it reads.
+        shape: Of the result.
+        of: Shape of the operand.
+        expressions: One in ``inp[…]`` for each element of the result.
+        result: hls4ml type of the result.
+    """
+    text = generated.gathered(expressions, prod(of)) if context.settings.stream else generated.parallel(expressions)
+    return Layer(value, generated.KIND, (source,), {"result": result}, generated.attributes(text, shape))
+
+
+def cast(
+    context: Context,
+    value: str | None,
+    source: str,
+    fixed: Fixed,
+    rounding: str = "TRN",
+    overflow: str = "WRAP",
+    *,
+    result: str | None = None,
+) -> Layer:
+    """A cast of each element into its own format. The default changes no value, if the format can hold it.
+
+    Args:
+        context: The rules' context.
+        value: As in `Layer`.
+        source: What it reads.
+        fixed: The formats; in a stream of more axes than one, they differ between channels only.
+        rounding: As `hgq.ir.ops.quantize` has it.
+        overflow: The same.
+        result: hls4ml type of the result; None for the narrowest.
+    """
+    kind = result or type_name(fixed)
+    if not context.settings.stream:
+        attributes = {"mask_kbi": mask_kbi(fixed), "RND": rounding, "SAT": overflow, "fusible": None, "overrides": {}}
+        return Layer(value, "FixedPointQuantizer", (source,), {"result": kind}, attributes)
+    if len(fixed.shape) == 1:
+        return function(context, value, source, fixed.shape, fixed.shape, generated.casts(fixed, rounding, overflow), kind)
+    pixel = fixed.reshape((-1, fixed.shape[-1]))[0]
+    text = generated.each_packet(generated.casts(pixel, rounding, overflow), prod(fixed.shape[:-1]))
+    return Layer(value, generated.KIND, (source,), {"result": kind}, generated.attributes(text, fixed.shape))

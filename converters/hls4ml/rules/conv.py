@@ -13,7 +13,7 @@ from hgq.ir.windows import group_slices
 
 from ..types import const_type
 from .base import Context, Layer, lowers, refused
-from .window import window_attributes
+from .window import padded_stream, window_attributes
 
 
 @lowers("conv")
@@ -25,12 +25,12 @@ def _conv(context: Context, node: Node) -> Iterator[Layer]:
     if axes > 2:
         raise refused(node, "hls4ml convolves over at most two axes.", "1 or 2", str(axes))
     result, bias = context.absorb_bias(node, per_channel=True)
-    yield conv_layer(context, node, result, kernel, bias, dilation=node.attrs["dilation"], groups=node.attrs["groups"])
+    yield from conv_layers(context, node, result, kernel, bias, dilation=node.attrs["dilation"], groups=node.attrs["groups"])
 
 
-def conv_layer(
+def conv_layers(
     context: Context, node: Node, result: str, kernel: Const, bias: Const | None, *, dilation: tuple[int, ...], groups: int
-) -> Layer:
+) -> Iterator[Layer]:
     """The convolution of `node`'s first operand over one or two axes, with its strides and padding."""
     x = node.inputs[0]
     weight = _spread_kernel(kernel.value, dilation, groups)
@@ -49,8 +49,11 @@ def conv_layer(
         "weight": const_type(kernel),
         "bias": const_type(bias),
     }
-    attributes |= window_attributes(context.shape(x), context.shape(node.name), weight.shape[:-2], node, "filt")
-    return Layer(result, f"Conv{weight.ndim - 2}D", (x,), types, attributes)
+    shape, padding = context.shape(x), node.attrs["padding"]
+    if context.settings.stream and any(map(any, padding)):
+        shape, padding, x = yield from padded_stream(context, x, padding)
+    attributes |= window_attributes(shape, context.shape(node.name), weight.shape[:-2], node.attrs["strides"], padding, "filt")
+    yield Layer(result, f"Conv{weight.ndim - 2}D", (x,), types, attributes)
 
 
 def _spread_kernel(kernel: np.ndarray, dilation: tuple[int, ...], groups: int) -> np.ndarray:

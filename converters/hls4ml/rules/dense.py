@@ -40,7 +40,7 @@ def _matmul(context: Context, node: Node) -> Iterator[Layer]:
     }
     if len(shape) > 1:
         attributes["parallelization_factor"] = node.attrs.get(PARALLEL, prod(shape[:-1]))
-    if len(shape) <= 2:
+    if len(shape) <= (3 if context.settings.stream else 2):
         yield Layer(result, "Dense", (x,), types, attributes)
         return
     rows = prod(shape[:-1])  # hls4ml's dense layer takes no more axes; in parallel a reshape is free

@@ -6,18 +6,41 @@ from collections.abc import Iterator
 from math import prod
 from typing import Any
 
-from hgq.ir.graph import Node
+import numpy as np
 
-from .base import PREVIOUS, Context, Layer, lowers, refused
+from hgq.ir.graph import Node
+from hgq.ir.ops import OPS
+
+from .. import generated
+from .base import PREVIOUS, Context, Layer, function, lowers
+from .window import stream_padding
 
 
 @lowers("reshape")
 def _reshape(context: Context, node: Node) -> Iterator[Layer]:
+    """In a stream, a flat tensor is the image before it for those that gather all of it anyway; else its packets change."""
+    readers = context.graph.users(node.name)
+    gathered = all(user.op in ("matmul", "quantize") for user in readers) and node.name not in context.graph.outputs
+    if context.settings.stream and not (gathered and len(readers) == 1 and len(node.attrs["shape"]) == 1):
+        yield from _rewired(context, node)
+        return
     yield Layer(node.name, "Reshape", node.inputs, {"result": context.type_of(node.name)}, {"target_shape": list(node.attrs["shape"])})
+
+
+def _rewired(context: Context, node: Node) -> Iterator[Layer]:
+    """Any movement of one operand, by our own C++: what the op does to the numbers of the elements tells where each comes from."""
+    shape = context.shape(node.inputs[0])
+    numbers = np.arange(1, prod(shape) + 1).reshape(1, *shape)
+    sources = np.asarray(OPS[node.op].function(numbers, **node.attrs), np.int64).ravel() - 1  # padding is 0 there
+    result = context.type_of(node.name)
+    yield function(context, node.name, node.inputs[0], context.shape(node.name), shape, generated.picks(sources.tolist()), result)
 
 
 @lowers("transpose")
 def _transpose(context: Context, node: Node) -> Iterator[Layer]:
+    if context.settings.stream:
+        yield from _rewired(context, node)
+        return
     yield Layer(node.name, "Transpose", node.inputs, {"result": context.type_of(*node.inputs)}, {"perm": list(node.attrs["axes"])})
 
 
@@ -25,15 +48,16 @@ def _transpose(context: Context, node: Node) -> Iterator[Layer]:
 def _take(context: Context, node: Node) -> Iterator[Layer]:
     axis, indices, shape = node.attrs["axis"], node.attrs["indices"], context.shape(node.inputs[0])
     size, count = shape[axis], len(indices)
-    start, factor = indices[0], count // size
+    start = indices[0]
+    cropped, resized = tuple(indices) == tuple(range(start, start + count)), _resized(size, count) == tuple(indices)
+    if context.settings.stream or not (cropped or resized):
+        yield from _rewired(context, node)
+        return
     yield _flattened(context, node.inputs[0], shape, axis)
-    if tuple(indices) == tuple(range(start, start + count)):
+    if cropped:
         yield _image(context, node, "Cropping2D", shape, axis, count, crop_left=start, crop_right=size - start - count)
-    elif _resized(size, count) == tuple(indices):
-        yield _image(context, node, "Resize", shape, axis, count, algorithm="nearest")
     else:
-        expected = f"a range of indices, or each {factor or 2} times in turn"
-        raise refused(node, "hls4ml cannot pick elements in any order.", expected, str(indices)[:80])
+        yield _image(context, node, "Resize", shape, axis, count, algorithm="nearest")
     yield _restored(context, node, node.inputs[0])
 
 
@@ -45,9 +69,15 @@ def _resized(size: int, count: int) -> tuple[int, ...]:
 
 @lowers("pad")
 def _pad(context: Context, node: Node) -> Iterator[Layer]:
-    shape = list(context.shape(node.inputs[0]))
+    shape, widths = list(context.shape(node.inputs[0])), node.attrs["widths"]
     source = node.inputs[0]
-    for axis, (before, after) in enumerate(node.attrs["widths"]):
+    if context.settings.stream:
+        if 2 <= len(shape) <= 3 and widths[-1] == (0, 0):
+            yield stream_padding(context, node.name, source, widths[:-1])
+        else:
+            yield from _rewired(context, node)
+        return
+    for axis, (before, after) in enumerate(widths):
         if before or after:
             width = shape[axis] + before + after
             yield _flattened(context, node.inputs[0], tuple(shape), axis, source)

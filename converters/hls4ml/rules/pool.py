@@ -11,26 +11,50 @@ from hgq.ir.graph import Const, Node
 from hgq.numerics import Fixed, trailing_zeros
 
 from ..types import type_name
-from .base import PREVIOUS, Context, Layer, lowers, quantizer_layer, refused
-from .conv import conv_layer
-from .window import window_attributes
+from .base import PREVIOUS, Context, Layer, cast, lowers, refused
+from .conv import conv_layers
+from .window import padded_stream, window_attributes
 
 
 @lowers("max_pool")
 def _max_pool(context: Context, node: Node) -> Iterator[Layer]:
-    x, pool = node.inputs[0], node.attrs["pool"]
+    x, pool, padding = node.inputs[0], node.attrs["pool"], node.attrs["padding"]
     _check_axes(node)
     shape, result = context.shape(x), context.shape(node.name)
-    kind, source = context.type_of(x), x
-    if any(map(any, node.attrs["padding"])) and kind.startswith("u"):  # hls4ml pads unsigned numbers with their greatest
+    kind, source, padded = context.type_of(x), x, any(map(any, padding))
+    if context.settings.stream:
+        _check_stream(node, padded and not kind.startswith("u"))
+        if padded:  # of numbers that are never negative, zeros are no greatest
+            shape, padding, source = yield from padded_stream(context, x, padding)
+    elif padded and kind.startswith("u"):  # hls4ml pads unsigned numbers with their greatest
         signed = Fixed(np.ones(shape, np.int64), *context.formats[x].canonical().astuple()[1:])
         kind, source = type_name(signed), PREVIOUS
-        yield quantizer_layer(None, x, context.formats[x], "TRN", "WRAP", result=kind)
+        yield cast(context, None, x, context.formats[x], result=kind)
     attributes: dict[str, Any] = {"n_filt": shape[-1], "data_format": "channels_last"}
-    attributes |= window_attributes(shape, result, pool, node, "pool")
+    attributes |= window_attributes(shape, result, pool, node.attrs["strides"], padding, "pool")
     if len(pool) == 1:
         attributes |= {"n_in": shape[0], "n_out": result[0]}
     yield Layer(node.name, f"MaxPooling{len(pool)}D", (source,), {"result": context.type_of(node.name), "accum": kind}, attributes)
+
+
+def _check_stream(node: Node, padded: bool) -> None:
+    """What hls4ml's pooling on a stream cannot do."""
+    if padded:
+        raise refused(
+            node,
+            "A stream is padded with zeros, which can be greater than numbers with a sign.",
+            'padding="valid", or an operand without sign, as a ReLU makes it',
+            'padding="same" of signed numbers',
+            "Put a relu before the pooling, change its padding, or export with io_type=io_parallel.",
+        )
+    if len(node.attrs["pool"]) == 2 and node.attrs["pool"] != node.attrs["strides"]:
+        raise refused(
+            node,
+            "hls4ml pools a stream only where windows do not overlap.",
+            f"strides={node.attrs['pool']}",
+            f"strides={node.attrs['strides']}",
+            "Change the strides, or export with io_type=io_parallel.",
+        )
 
 
 @lowers("sum_pool")
@@ -46,7 +70,7 @@ def _sum_pool(context: Context, node: Node) -> Iterator[Layer]:
         context.done.add(user.name)
     shape = (*node.attrs["pool"], 1, context.shape(node.name)[-1])
     taps = Const.minimal("taps", np.broadcast_to(kernel, shape), np.broadcast_to(fixed.f, shape))
-    yield conv_layer(context, node, result, taps, None, dilation=(1,) * len(node.attrs["pool"]), groups=shape[-1])
+    yield from conv_layers(context, node, result, taps, None, dilation=(1,) * len(node.attrs["pool"]), groups=shape[-1])
 
 
 def _check_axes(node: Node) -> None:

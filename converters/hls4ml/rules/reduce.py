@@ -10,14 +10,18 @@ import numpy as np
 from hgq.ir.graph import Const, Node
 from hgq.ir.ranges import RangeArray
 
+from .. import generated
 from ..types import const_type, type_name
-from .base import PREVIOUS, Context, Layer, lowers
+from .base import PREVIOUS, Context, Layer, function, lowers
 from .scale import affine
 
 
 @lowers("reduce_sum")
 def _reduce_sum(context: Context, node: Node) -> Iterator[Layer]:
-    """A dense layer of ones, row by row."""
+    """A dense layer of ones, row by row; in a stream, packets are added up."""
+    if context.settings.stream:
+        yield from _folded(context, node, "acc[j] + packet[j]", "output_t")
+        return
     axes, shape = node.attrs["axes"], context.shape(node.inputs[0])
     rest = [axis for axis in range(len(shape)) if axis not in axes]
     rows, count = prod(shape[axis] for axis in rest), prod(shape[axis] for axis in axes)
@@ -32,17 +36,37 @@ def _reduce_sum(context: Context, node: Node) -> Iterator[Layer]:
 
 @lowers("reduce_max")
 def _reduce_max(context: Context, node: Node) -> Iterator[Layer]:
+    if context.settings.stream:
+        yield from _folded(context, node, "packet[j] > acc[j] ? packet[j] : acc[j]", "input_t")
+        return
     yield from _maximum(context, node, node.inputs[0], node.inputs[0], context.type_of(*node.inputs), context.type_of(node.name))
 
 
 @lowers("reduce_min")
 def _reduce_min(context: Context, node: Node) -> Iterator[Layer]:
     """``-max(-x)``."""
+    if context.settings.stream:
+        yield from _folded(context, node, "packet[j] < acc[j] ? packet[j] : acc[j]", "input_t")
+        return
     negated = [(-RangeArray.of_format(context.formats[name])).format() for name in (*node.inputs, node.name)]
     operand, result = map(type_name, negated)
     yield affine(None, node.inputs[0], negated[0], -1.0, 0.0)
     yield from _maximum(context, node, None, PREVIOUS, operand, result)
     yield affine(node.name, PREVIOUS, context.formats[node.name], -1.0, 0.0)
+
+
+def _folded(context: Context, node: Node, expression: str, value_type: str) -> Iterator[Layer]:
+    """Packets as they come, where all axes but the channels are reduced; else after they have been put into such an order."""
+    (x,), axes, shape = node.inputs, node.attrs["axes"], context.shape(node.inputs[0])
+    rest = [axis for axis in range(len(shape)) if axis not in axes]
+    count, elements = prod(shape[axis] for axis in axes), prod(shape[axis] for axis in rest)
+    if rest != [len(shape) - 1]:
+        order = np.arange(prod(shape)).reshape(shape).transpose(*axes, *rest)
+        yield function(context, None, x, (count, elements), shape, generated.picks(order.ravel().tolist()), context.type_of(x))
+        x = PREVIOUS
+    text = generated.folded(expression, count, elements, value_type)
+    result = {"result": context.type_of(node.name)}
+    yield Layer(node.name, generated.KIND, (x,), result, generated.attributes(text, context.shape(node.name)))
 
 
 def _maximum(context: Context, node: Node, value: str | None, source: str, kind: str, result: str) -> Iterator[Layer]:

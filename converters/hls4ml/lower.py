@@ -19,9 +19,9 @@ from hgq.numerics import Fixed
 
 from . import generated
 from .rules import RULES
-from .rules.base import PREVIOUS, Context, Layer, cast, refused
+from .rules.base import PREVIOUS, Context, Layer, cast, kept, refused
 from .settings import Settings
-from .types import tensor_format, type_name
+from .types import type_name
 
 STREAMED = (
     *("InputLayer", "Dense", "Conv1D", "Conv2D", "MaxPooling1D", "MaxPooling2D", "ZeroPadding1D", "ZeroPadding2D"),
@@ -152,5 +152,4 @@ def _output(context: Context, program: _Builder, name: str) -> Iterator[Layer]:
     """hls4ml cannot return a port, nor one tensor twice; a cast that changes no value makes a tensor of its own."""
     layer = program.flat(name)
     if layer in program.inputs.values() or layer in program.outputs.values():
-        fixed, result = context.formats[name], context.type_of(name)
-        yield cast(context, name, name, tensor_format(fixed) if context.settings.stream else fixed, result=result)
+        yield kept(context, name, name, context.formats[name])

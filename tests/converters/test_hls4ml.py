@@ -186,19 +186,11 @@ def test_da4ml_would_round_wide_weights():
         lower(graph, Settings("distributed_arithmetic"))
 
 
-def test_what_hls4ml_cannot_merge_or_pick_is_refused():
+def test_constants_cannot_be_merged():
     b = GraphBuilder("m")
     x = b.input("x", Fixed(1, 2, np.full((2, 3), 3)), "RND", "WRAP")
     with pytest.raises(LoweringError, match=r"merges no constants.*\n.*node maximum"):
         lower(b.graph(b.op("maximum", x, b.constant(np.ones(3, np.int64), Fixed(0, 1, 0), "c"))), Settings())
-    b = GraphBuilder("m")
-    x = b.input("x", Fixed(1, 2, np.full((2, 3), 3)), "RND", "WRAP")
-    with pytest.raises(LoweringError, match=r"in any order.*\n.*node take.*\n.*range of indices.*\n.*\(2, 0\)"):
-        lower(b.graph(b.op("take", x, axis=1, indices=(2, 0))), Settings())
-    b = GraphBuilder("m")
-    x = b.input("x", Fixed(1, 2, np.full((1, 2, 1, 2), 3)), "RND", "WRAP")
-    with pytest.raises(LoweringError, match=r"at most 3 axes(.*\n)+.*4 axes"):
-        lower(b.graph(b.op("concatenate", x, x, axis=0)), Settings())
 
 
 def test_names_are_safe_identifiers():
@@ -238,14 +230,6 @@ def test_an_op_without_a_rule_is_refused(monkeypatch):
     x = b.input("x", Fixed(1, 5, np.full(2, 3)), "RND", "WRAP")
     with b.layer("act"), pytest.raises(LoweringError, match="cannot express the op 'relu'.*\n.*node act/relu.*layer act\n"):
         lower(b.graph(b.op("relu", x)), Settings())
-
-
-def test_adding_different_shapes_is_refused():
-    b = GraphBuilder("m")
-    x = b.input("x", Fixed(1, 2, np.full((2, 3), 3)), "RND", "WRAP")
-    y = b.input("y", Fixed(1, 2, np.full(3, 3)), "RND", "WRAP")
-    with pytest.raises(LoweringError, match=r"of one shape only.*\n.*\n.*\n.*\(2, 3\) and \(3,\)"):
-        lower(b.graph(b.op("add", x, y)), Settings())
 
 
 @pytest.mark.parametrize(

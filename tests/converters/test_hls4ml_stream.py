@@ -142,6 +142,19 @@ def zoo() -> Graph:
         b.op("concatenate", u, v, axis=0),
         b.op("concatenate", flat, flat, axis=0),
     ]
+    four = [b.input(f"four{number}", Fixed(1, 1, np.full((2, 2, size, 2), number)), "RND", "SAT") for number, size in enumerate((1, 3))]
+    pixel, column, line = image("pixel", shape=(1, 1, 3)), image("column", shape=(4, 6, 1)), image("line", shape=(1, 6, 3))
+    shaped = [
+        b.op("concatenate", *four, axis=2),
+        b.op("product", pixel, column),
+        b.op("subtract", x, pixel),
+        b.op("maximum", line, column),
+        b.op("add", pixel, b.constant(np.arange(24).reshape(4, 6, 1), Fixed(0, 3, 2), "more")),
+        b.op("multiply", column, b.constant(np.array([1, 1, 1]), Fixed(0, 1, 0), "ones")),
+        b.op("take", line, axis=2, indices=(2, 0)),
+        b.op("leaky_relu", line, slope=1.0),
+        b.op("leaky_relu", line, slope=0.0),
+    ]
     s = image("s")
     wide = b.quantize(b.op("reshape", s, shape=(72,)), Fixed(0, 2, np.arange(72) % 3), "RND", "SAT", "wide")
     logic = [
@@ -151,7 +164,7 @@ def zoo() -> Graph:
         b.op("multiply", s, b.constant(np.array([3, -1, 2]), Fixed(1, 3, 1), "scale")),
         b.op("add", flat, b.constant(np.array([3, -1, 2, 0, 1]), Fixed(1, 3, 1), "shift")),
     ]
-    return b.graph(*merged, *windows, *reduced, *moved, *logic, dense(b, s, 2), dense(b, row, 2), dense(b, wide, 2))
+    return b.graph(*merged, *windows, *reduced, *moved, *shaped, *logic, dense(b, s, 2), dense(b, row, 2), dense(b, wide, 2))
 
 
 @needs_compiler

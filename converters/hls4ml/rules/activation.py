@@ -13,7 +13,7 @@ from hgq.ir.ranges import RangeArray
 from hgq.numerics import Fixed
 
 from ..types import type_name
-from .base import PREVIOUS, Context, Layer, lowers
+from .base import PREVIOUS, Context, Layer, kept, lowers
 from .scale import affine
 
 
@@ -55,6 +55,9 @@ def _clipped(context: Context, node: Node, source: str, x: RangeArray, low: floa
 @lowers("leaky_relu")
 def _leaky_relu(context: Context, node: Node) -> Iterator[Layer]:
     (x,) = node.inputs
+    if node.attrs["slope"] in (0, 1):  # hls4ml drops products with 1
+        yield from _relu(context, node) if node.attrs["slope"] == 0 else [kept(context, node.name, x, context.formats[x])]
+        return
     scaled = RangeArray.of_format(context.formats[x]) * node.attrs["slope"]
     yield affine(None, x, scaled.format(), node.attrs["slope"], 0.0)
     yield Layer(node.name, "Merge", (x, PREVIOUS), {"result": context.type_of(node.name)}, {"op": "maximum"})

@@ -15,7 +15,7 @@ from hgq.numerics import Fixed
 
 from .. import generated
 from ..settings import Settings
-from ..types import type_name
+from ..types import tensor_format, type_name
 
 PREVIOUS = "<previous>"
 """In `Layer.inputs`: the rule's layer before this one."""
@@ -174,3 +174,21 @@ def cast(
     pixel = fixed.reshape((-1, fixed.shape[-1]))[0]
     text = generated.each_packet(generated.casts(pixel, rounding, overflow), prod(fixed.shape[:-1]))
     return Layer(value, generated.KIND, (source,), {"result": kind}, generated.attributes(text, fixed.shape))
+
+
+def kept(context: Context, value: str | None, source: str, fixed: Fixed, *, result: str | None = None) -> Layer:
+    """A copy of a value in a layer of its own; `fixed` can hold every element."""
+    return cast(context, value, source, tensor_format(fixed) if context.settings.stream else fixed, result=result)
+
+
+def broadcast(context: Context, value: str | None, source: str, shape: tuple[int, ...], of: tuple[int, ...], kind: str) -> Layer:
+    """The elements of a tensor of shape `of` as often as NumPy's broadcasting to `shape` repeats them."""
+    numbers = np.broadcast_to(np.arange(prod(of)).reshape(of), shape)
+    return function(context, value, source, shape, of, generated.picks(numbers.ravel().tolist()), kind)
+
+
+def reshaped(context: Context, value: str | None, source: str, shape: tuple[int, ...], kind: str) -> Layer:
+    """The same elements in another shape: free in parallel; in a stream the packets change."""
+    if not context.settings.stream:
+        return Layer(value, "Reshape", (source,), {"result": kind}, {"target_shape": list(shape)})
+    return function(context, value, source, shape, shape, generated.picks(range(prod(shape))), kind)

@@ -11,7 +11,7 @@ from hgq.ir.graph import Const, Node
 from hgq.numerics import Fixed, trailing_zeros
 
 from ..types import type_name
-from .base import PREVIOUS, Context, Layer, cast, lowers, refused
+from .base import PREVIOUS, Context, Layer, kept, lowers, refused
 from .conv import conv_layers
 from .window import padded_stream, window_attributes
 
@@ -29,7 +29,7 @@ def _max_pool(context: Context, node: Node) -> Iterator[Layer]:
     elif padded and kind.startswith("u"):  # hls4ml pads unsigned numbers with their greatest
         signed = Fixed(np.ones(shape, np.int64), *context.formats[x].canonical().astuple()[1:])
         kind, source = type_name(signed), PREVIOUS
-        yield cast(context, None, x, context.formats[x], result=kind)
+        yield kept(context, None, x, context.formats[x], result=kind)
     attributes: dict[str, Any] = {"n_filt": shape[-1], "data_format": "channels_last"}
     attributes |= window_attributes(shape, result, pool, node.attrs["strides"], padding, "pool")
     if len(pool) == 1:

@@ -12,20 +12,21 @@ from hgq.ir.integers import IntArray
 from hgq.numerics import Fixed
 
 from ..types import const_type, type_name
-from .base import Context, Layer, lowers, per_channel_const, refused
+from .base import PREVIOUS, Context, Layer, broadcast, lowers, per_channel_const
 
 
 @lowers("multiply")
 def _multiply(context: Context, node: Node) -> Iterator[Layer]:
     result, bias = context.absorb_bias(node, per_channel=False)
-    yield scale_and_shift(context, node, node.inputs[0], result, context.graph.consts[node.inputs[1]], bias)
+    yield from scale_and_shift(context, node, node.inputs[0], result, context.graph.consts[node.inputs[1]], bias)
 
 
-def scale_and_shift(context: Context, node: Node, x: str, result: str, scale: Const | None, bias: Const | None) -> Layer:
+def scale_and_shift(context: Context, node: Node, x: str, result: str, scale: Const | None, bias: Const | None) -> Iterator[Layer]:
     """``x * scale + bias`` with constants, which hls4ml calls BatchNormalization."""
-    shape = context.shape(x)
-    if context.shape(node.name) != shape:
-        raise refused(node, "A constant of more elements than its operand.", f"a result of shape {shape}", str(context.shape(node.name)))
+    shape = context.shape(node.name)
+    if (own := context.shape(x)) != shape:
+        yield broadcast(context, None, x, shape, own, context.type_of(x))
+        x = PREVIOUS
     given = [const for const in (scale, bias) if const is not None]
     small = all(per_channel_const(const.mantissa.shape, shape) for const in given)
     target = shape[-1:] if small else shape
@@ -49,7 +50,7 @@ def scale_and_shift(context: Context, node: Node, x: str, result: str, scale: Co
         "use_gamma": True,
         "use_beta": True,
     }
-    return Layer(result, "BatchNormalization", (x,), types, attributes)
+    yield Layer(result, "BatchNormalization", (x,), types, attributes)
 
 
 def affine(value: str | None, x: str, fixed: Fixed, scale: float, shift: float) -> Layer:

@@ -12,7 +12,7 @@ from hgq.ir.integers import IntArray
 from hgq.numerics import Fixed
 
 from ..types import const_type, type_name
-from .base import PREVIOUS, Context, Layer, broadcast, lowers, per_channel_const
+from .base import PREVIOUS, Context, Layer, broadcast, kept, lowers, per_channel_const
 
 
 @lowers("multiply")
@@ -27,6 +27,9 @@ def scale_and_shift(context: Context, node: Node, x: str, result: str, scale: Co
     if (own := context.shape(x)) != shape:
         yield broadcast(context, None, x, shape, own, context.type_of(x))
         x = PREVIOUS
+    if (scale is None or (scale.value == 1).all()) and (bias is None or not bias.mantissa.any()):  # hls4ml would drop such a layer
+        yield kept(context, result, x, context.formats[result])
+        return
     given = [const for const in (scale, bias) if const is not None]
     small = all(per_channel_const(const.mantissa.shape, shape) for const in given)
     target = shape[-1:] if small else shape

@@ -174,9 +174,8 @@ def _freeze_call(layer: keras.layers.Layer, b: GraphBuilder, inputs: list[Ref]) 
     with b.layer(_identifier(layer.name)):
         if isinstance(layer, keras.Model):
             return _freeze_model(layer, b, inputs)
-        if isinstance(layer, QLayer):
-            return [layer.to_ir(b, *inputs)]
-        return [FREEZERS[type(layer)](layer, b, *inputs)]
+        outputs = layer.to_ir(b, *inputs) if isinstance(layer, QLayer) else FREEZERS[type(layer)](layer, b, *inputs)
+        return list(outputs) if isinstance(outputs, list | tuple) else [outputs]
 
 
 def _tensors(node: Any) -> list[tuple[str, int, int]]:

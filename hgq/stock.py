@@ -13,9 +13,10 @@ from hgq.ir import windows
 from hgq.ir.build import GraphBuilder, Ref
 from hgq.ir.trees import tree
 from hgq.layers import activations, functions
+from hgq.layers.recurrent import QRecurrent
 from hgq.layers.share import Share, window_counts
 
-Freezer = Callable[..., Ref]
+Freezer = Callable[..., Ref | list[Ref]]
 FREEZERS: dict[type, Freezer] = {}
 
 
@@ -232,3 +233,30 @@ def _spatial(layer: keras.layers.Layer, x: Ref) -> range:
 def _pairs(sides) -> list[tuple[int, int]]:
     """Keras keeps ``(before, after)`` for one axis, a tuple of such pairs for more."""
     return [tuple(sides)] if isinstance(sides[0], int) else [tuple(pair) for pair in sides]
+
+
+@freezes(keras.layers.Bidirectional)
+def _bidirectional(layer: keras.layers.Bidirectional, b: GraphBuilder, x: Ref) -> list[Ref]:
+    values = []
+    for direction in (layer.forward_layer, layer.backward_layer):
+        if not isinstance(direction, QRecurrent):
+            raise FreezeError(
+                "Bidirectional wraps a layer that cannot be frozen.",
+                where=f"layer {layer.name}",
+                expected="QSimpleRNN, QGRU or QLSTM",
+                received=type(direction).__name__,
+            )
+        with b.layer(direction.name):
+            outputs = direction.to_ir(b, x)
+        values.append(outputs if isinstance(outputs, list) else [outputs])
+    (one, *states), (other, *other_states) = values
+    if layer.return_sequences:
+        rows = [b.op("take", other, axis=0, indices=(time,)) for time in reversed(range(other.shape[0]))]
+        other = tree(lambda x, y: b.op("concatenate", x, y, axis=0), rows)
+    states = [*states, *other_states]
+    if layer.merge_mode is None:
+        return [one, other, *states]
+    if layer.merge_mode == "concat":
+        return [b.op("concatenate", one, other, axis=len(one.shape) - 1), *states]
+    merged = b.op("product" if layer.merge_mode == "mul" else "add", one, other)
+    return [Share(2).to_ir(b, merged) if layer.merge_mode == "ave" else merged, *states]

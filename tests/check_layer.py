@@ -240,7 +240,7 @@ def check_gradients(subject: Subject) -> None:
     Where the cost is linear in a bitwidth these agree, and so must the gradient; at a maximum's kink and in a table's exponential it lies
     between. A bitwidth that n elements share has its gradient scaled by ``1/sqrt(n)`` (HGQ v1), which is undone here.
     """
-    if subject.case.brute is None:
+    if subject.case.brute is None or not isinstance(subject.layer, QLayer):
         return
     for quantizer in quantizers(subject.layer):
         names = {variable.name for variable in quantizer.trainable_variables}

@@ -8,6 +8,7 @@ from __future__ import annotations
 from hgq.layers.activation import QActivation, QInput, QReLU
 from hgq.layers.base import QLayer
 from hgq.layers.batch_norm import QBatchNormalization
+from hgq.layers.cells import QGRU, QLSTM, QSimpleRNN
 from hgq.layers.conv import QConv1D, QConv1DBatchNorm, QConv2D, QConv2DBatchNorm, QConv3D, QConv3DBatchNorm
 from hgq.layers.dense import QDense, QDenseBatchNorm
 from hgq.layers.depthwise import (
@@ -40,6 +41,8 @@ from hgq.layers.transposed import QConv1DTranspose, QConv2DTranspose, QConv3DTra
 from hgq.layers.walk import qlayers, quantizers, set_beta, total_ebops
 
 __all__ = [
+    "QGRU",
+    "QLSTM",
     "QActivation",
     "QAdd",
     "QAverage",
@@ -89,6 +92,7 @@ __all__ = [
     "QReduce",
     "QSeparableConv1D",
     "QSeparableConv2D",
+    "QSimpleRNN",
     "QSubtract",
     "QSum",
     "QTable",

@@ -23,6 +23,7 @@ def put_const(const: Const, graph: Graph, consts: dict[str, Const]) -> str:
     Returns:
         The name it got.
     """
-    name = const.name if len(graph.users(const.name)) <= 1 else fresh(const.name, consts)
+    taken = {*consts, *(port.name for port in graph.inputs), *(node.name for node in graph.nodes)}
+    name = const.name if len(graph.users(const.name)) <= 1 else fresh(const.name, taken)
     consts[name] = replace(const, name=name)
     return name

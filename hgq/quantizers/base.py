@@ -52,12 +52,14 @@ class Quantizer(keras.layers.Layer):
         places: Where quantizers of this class may sit.
         default_granularity: By place.
         constant: Whether it quantizes weights or biases, not data.
+        calls: How often one training step calls it; a layer that uses it once for each time step says so.
 
     Raises:
         ConfigError: an argument means nothing, or the class has no use at this place.
     """
 
     places: ClassVar[tuple[str, ...]] = tuple(PLACES)
+    calls: int = 1
     default_granularity: ClassVar[dict[str, str]] = {name: place.granularity for name, place in PLACES.items()}
 
     def __init__(self, *, place: str | None = None, granularity: str | None = None, **kwargs) -> None:

@@ -216,13 +216,17 @@ class FixedQuantizer(Quantizer):
             if self._observing:
                 self._observe(x)
             elif training:
-                self._follow(x, self.i_decay)
+                self._follow(x, self.i_decay / self.calls)
         k, i, f = self._kif(x if self.constant else None)
-        if training and self.l1:
-            self.add_loss(self.l1 * tf.reduce_sum(tf.nn.relu(self._continuous_width())))
+        if training and self.l1 and self.calls == 1:
+            self.add_loss(self.penalty())
         seed = self._next_seed() if self.rounding == "S_RND" and training else None
         covered = self.constant or training or self._observing
         return ops.fixed_quantize(x, k, i, f, rounding=self.rounding, overflow=self.overflow, wrap=not covered, seed=seed)
+
+    def penalty(self):
+        """The loss of `l1`; where a layer calls this quantizer in a loop, that layer adds it."""
+        return self.l1 * tf.reduce_sum(tf.nn.relu(self._continuous_width()))
 
     def _next_seed(self):
         """Two integers no call had before. A `keras.random.SeedGenerator` would do, but ``model.save`` forgets where it was."""

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from hgq.ir.contraction import read
 from hgq.ir.graph import Const, Graph, Node
-from hgq.ir.ops import MOVES, OPS
+from hgq.ir.ops import MOVES
 from hgq.numerics import Fixed
 from hgq.passes.edit import put_const
+from hgq.passes.reads import POOLS, contraction_reads, conv_reads, move_reads, pool_reads, product_reads
 
 ELEMENTWISE = ("quantize", "add", "multiply", "relu", "clip", "leaky_relu", "hard_sigmoid")
 """Ops that `_compact` cuts: element by element, with at most one operand that is no constant."""
@@ -55,11 +55,15 @@ def _liveness(graph: Graph) -> dict[str, np.ndarray]:
             if name not in live:
                 continue
             if node.op == "matmul":
-                reads = wanted.astype(np.int64) @ (graph.consts[node.inputs[1]].mantissa != 0).T.astype(np.int64) > 0
+                reads = product_reads(node, wanted, graph)
+            elif node.op == "conv":
+                reads = conv_reads(node, wanted, graph, shapes)
             elif node.op == "einsum":
-                reads = _contracted_from(node, name, wanted, graph, shapes)
+                reads = contraction_reads(node, name, wanted, graph, shapes)
+            elif node.op in POOLS:
+                reads = pool_reads(node, wanted, shapes)
             elif node.op in MOVES:
-                reads = _moved_from(node, name, wanted, shapes)
+                reads = move_reads(node, name, wanted, shapes)
             elif node.op in (*ELEMENTWISE, *PER_ELEMENT) and shapes[name] == wanted.shape:
                 reads = wanted
             else:  # an op this pass knows nothing about, or one that broadcasts, reads everything
@@ -68,53 +72,28 @@ def _liveness(graph: Graph) -> dict[str, np.ndarray]:
     return live
 
 
-def _contracted_from(node: Node, name: str, wanted: np.ndarray, graph: Graph, shapes: dict[str, tuple[int, ...]]) -> np.ndarray:
-    """Which elements of operand `name` meet, in a wanted sum, another operand that is not a constant 0."""
-    parts = read(node.attrs["equation"])
-    reads = np.zeros(shapes[name], bool)
-    for own, other, (left, right) in zip(node.inputs, node.inputs[::-1], ((parts.x, parts.y), (parts.y, parts.x)), strict=True):
-        if own == name:
-            alive = graph.consts[other].mantissa != 0 if other in graph.consts else np.ones(shapes[other], bool)
-            reads |= np.einsum(f"{parts.out},{right}->{left}", wanted.astype(np.int64), alive.astype(np.int64)) > 0
-    return reads
-
-
-def _moved_from(node: Node, name: str, wanted: np.ndarray, shapes: dict[str, tuple[int, ...]]) -> np.ndarray:
-    """Which elements of operand `name` the wanted elements of a movement come from: what the op does to their numbers says it."""
-    size = math.prod(shapes[name])
-    numbers = np.arange(1, size + 1).reshape(1, *shapes[name])
-    operands = [numbers if operand == name else np.zeros((1, *shapes[operand]), np.int64) for operand in node.inputs]
-    reads = np.zeros(size + 1, bool)
-    reads[OPS[node.op].function(*operands, **node.attrs)[0][wanted].astype(np.int64)] = True
-    return reads[1:].reshape(shapes[name])
-
-
 def _compact(graph: Graph, live: dict[str, np.ndarray]) -> Graph:
-    """Cut dead neurons out of products and of the element-wise ops behind them."""
-    whole = _uncuttable(graph)
+    """Cut dead neurons and channels out of products with a kernel, and of the ops behind them that treat each by itself."""
+    shapes, whole = graph.shapes(), _uncuttable(graph)
     kept: dict[str, np.ndarray] = {}  # value -> positions of its last axis that remain, absent when all do
     consts, nodes = dict(graph.consts), []
     for node in graph.nodes:
         x = node.inputs[0]
-        if node.op == "matmul":
-            w = graph.consts[node.inputs[1]]
-            rows: np.ndarray = kept[x] if x in kept else np.arange(w.mantissa.shape[0])
-            columns: np.ndarray = np.arange(w.mantissa.shape[1])
-            if node.name not in whole:
-                mask = live[node.name].reshape(-1, len(columns)).any(axis=0)
-                columns = np.flatnonzero(mask) if mask.any() else columns[:1]
-            if len(columns) < w.mantissa.shape[1]:
-                kept[node.name] = columns
-            if len(rows) < w.mantissa.shape[0] or node.name in kept:
-                node = replace(node, inputs=(x, put_const(_cut(w, np.ix_(rows, columns)), graph, consts)))
-        elif node.op in ELEMENTWISE and x in kept:
-            kept[node.name] = kept[x]
-            if len(node.inputs) == 2 and consts[node.inputs[1]].mantissa.ndim:
-                c = consts[node.inputs[1]]
-                if c.mantissa.shape[-1] > 1:
-                    node = replace(node, inputs=(x, put_const(_cut(c, (..., kept[x])), graph, consts)))
-            if node.op == "quantize":
-                node = replace(node, attrs={**node.attrs, "format": node.attrs["format"][..., kept[x]]})
+        axes = _kernel_axes(node, graph)
+        if axes is not None:
+            w, (read_axis, written_axis) = graph.consts[node.inputs[1]], axes
+            cut = w
+            if written_axis is not None and node.name not in whole:
+                mask = live[node.name].reshape(-1, shapes[node.name][-1]).any(axis=0)
+                columns = np.flatnonzero(mask) if mask.any() else np.zeros(1, np.int64)
+                if len(columns) < len(mask):
+                    kept[node.name], cut = columns, _taken(cut, written_axis, columns)
+            if x in kept and read_axis is not None:
+                cut = _taken(cut, read_axis, kept[x])
+            if cut is not w:
+                node = replace(node, inputs=(x, put_const(cut, graph, consts)))
+        elif x in kept:
+            node, kept[node.name] = _passed_on(node, kept[x], graph, consts)
         if node.op == "quantize":
             mask = live[node.name][..., kept[node.name]] if node.name in kept else live[node.name]
             node = replace(node, attrs={**node.attrs, "format": _masked(node.attrs["format"], mask)})
@@ -123,16 +102,76 @@ def _compact(graph: Graph, live: dict[str, np.ndarray]) -> Graph:
 
 
 def _uncuttable(graph: Graph) -> set[str]:
-    """Values whose last axis must stay whole: outputs, and whatever flows element-wise into an op that needs every element."""
+    """Values whose last axis must stay whole: outputs, and whatever flows into an op that needs every element."""
     whole = set(graph.outputs)
     for node in reversed(graph.nodes):
-        data = [name for name in node.inputs if name not in graph.consts]
-        same_shape = len(data) == 1 and graph.shapes()[data[0]] == graph.shapes()[node.name]
-        chained = node.op in ELEMENTWISE and same_shape and node.name not in whole
-        if node.op != "matmul" and not chained:
-            whole.update(data)
+        axes = _kernel_axes(node, graph)
+        if axes is not None and axes[0] is not None:
+            continue
+        if node.name in whole or not _passes_on(node, graph):
+            whole.update(name for name in node.inputs if name not in graph.consts)
     return whole
 
 
-def _cut(const: Const, index: Any) -> Const:
-    return replace(const, mantissa=const.mantissa[index], format=const.format[index])
+def _kernel_axes(node: Node, graph: Graph) -> tuple[int | None, int | None] | None:
+    """Axes of the kernel that the operand's and the result's last axis are, None for one that is no single axis of it.
+
+    The whole is None for ops that have no kernel, or one in groups.
+    """
+    if node.op == "matmul":
+        return 0, 1
+    if node.op == "conv" and node.attrs["groups"] == 1:
+        return -2, -1
+    if node.op != "einsum" or node.inputs[1] not in graph.consts:
+        return None
+    parts = read(node.attrs["equation"])
+    last_x, last = parts.x[-1:], parts.out[-1:]
+    read_axis = parts.y.index(last_x) if last_x and last_x in parts.contracted else None
+    return read_axis, parts.y.index(last) if last and last in parts.free_y else None
+
+
+def _passes_on(node: Node, graph: Graph) -> bool:
+    """Whether what is cut from the last axis of the first operand can be cut from the result, and nothing else changes."""
+    shapes, x = graph.shapes(), node.inputs[0]
+    if x in graph.consts or any(name not in graph.consts for name in node.inputs[1:]):
+        return False
+    before, after = shapes[x], shapes[node.name]
+    if node.op in ELEMENTWISE:
+        return before == after
+    if node.op == "conv":
+        return node.attrs["groups"] == before[-1]
+    if node.op == "pad":
+        return not any(node.attrs["widths"][-1])
+    if node.op == "take":
+        return node.attrs["axis"] < len(before) - 1
+    if node.op == "reshape":
+        return bool(before) and bool(after) and (before[-1] == after[-1] or len(after) == 1)
+    return node.op in POOLS
+
+
+def _passed_on(node: Node, positions: np.ndarray, graph: Graph, consts: dict[str, Const]) -> tuple[Node, np.ndarray]:
+    """The node with an operand of which only these positions of the last axis are left, and what is left of its result."""
+    attrs, inputs = dict(node.attrs), node.inputs
+    if node.op == "conv":
+        share = consts[inputs[1]].mantissa.shape[-1] // attrs["groups"]
+        attrs["groups"] = len(positions)
+        positions = (positions[:, None] * share + np.arange(share)).reshape(-1)
+        inputs = (inputs[0], put_const(_taken(graph.consts[inputs[1]], -1, positions), graph, consts))
+    elif node.op == "reshape":
+        before, after = graph.shapes()[inputs[0]], attrs["shape"]
+        if before[-1] != after[-1]:  # everything in one axis
+            rows = math.prod(before[:-1])
+            positions = (np.arange(rows)[:, None] * before[-1] + positions).reshape(-1)
+        attrs["shape"] = (*after[:-1], len(positions))
+    elif node.op == "quantize":
+        attrs["format"] = attrs["format"][..., positions]
+    elif len(inputs) == 2:
+        c = graph.consts[inputs[1]]
+        if c.mantissa.ndim and c.mantissa.shape[-1] > 1:
+            inputs = (inputs[0], put_const(_taken(c, -1, positions), graph, consts))
+    return replace(node, inputs=inputs, attrs=attrs), positions
+
+
+def _taken(const: Const, axis: int, positions: np.ndarray) -> Const:
+    mantissa, *parts = (np.take(part, positions, axis=axis) for part in (const.mantissa, *const.format.astuple()))
+    return replace(const, mantissa=mantissa, format=Fixed(*parts))

@@ -9,7 +9,9 @@ import numpy as np
 from hgq.ir.graph import Const, Graph, Node
 from hgq.ir.integers import IntArray
 from hgq.ir.interpret import evaluate
+from hgq.ir.ops import OPS
 from hgq.ir.ranges import RangeArray
+from hgq.ir.windows import group_slices
 from hgq.passes.edit import fresh, put_const
 
 
@@ -25,15 +27,14 @@ def _fold_products(graph: Graph) -> Graph:
     for node in graph.nodes:
         node = replace(node, inputs=tuple(renamed.get(name, name) for name in node.inputs))
         nodes.append(node)
-        if node.op != "matmul":
+        if node.op not in ("matmul", "conv"):
             continue
         x, w = values[node.inputs[0]], graph.consts[node.inputs[1]]
-        constant = (x.low.mantissa == x.high.mantissa)[0]
-        rows = constant.reshape(-1, constant.shape[-1]).all(axis=0) & (w.mantissa != 0).any(axis=1)
-        if not rows.any():
+        parted = _parted(node, x, w)
+        if parted is None:
             continue
-        offset = IntArray(np.where(rows, x.low.mantissa[0], 0), x.low.f) @ IntArray.of_reals(w.value)
-        live = Const.minimal(w.name, np.where(rows[:, None], 0, w.mantissa), w.format.f)
+        dead, offset = parted
+        live = Const.minimal(w.name, np.where(dead, 0, w.mantissa), w.format.f)
         nodes[-1] = replace(node, inputs=(node.inputs[0], put_const(live, graph, consts)))
         if offset.mantissa.any():
             bias = Const.minimal(fresh(f"{node.name}.offset", consts), offset.mantissa, np.full(offset.shape, offset.f))
@@ -47,6 +48,32 @@ def _fold_products(graph: Graph) -> Graph:
                 values[total] = values[node.name]
             nodes.append(Node(total, "add", (product, bias.name), {}, node.source))
     return graph.with_(nodes=tuple(nodes), consts=consts)
+
+
+def _parted(node: Node, x: RangeArray, w: Const) -> tuple[np.ndarray, IntArray] | None:
+    """Which weights only ever meet constants, and what those products sum up to; None if there are none.
+
+    Of a convolution only channels that are one number everywhere count, so that the sum is one number for each output: where there is
+    padding, which windows at the border see, only 0.
+    """
+    low, constant = x.low.mantissa[0], (x.low.mantissa == x.high.mantissa)[0]
+    rows = constant.reshape(-1, constant.shape[-1]).all(axis=0)
+    if node.op == "matmul":
+        rows &= (w.mantissa != 0).any(axis=1)
+        if not rows.any():
+            return None
+        return rows[:, None], IntArray(np.where(rows, low, 0), x.low.f) @ IntArray.of_reals(w.value)
+    flat = low.reshape(-1, low.shape[-1])
+    rows &= (flat == flat[0]).all(axis=0)
+    if any(map(any, node.attrs["padding"])):
+        rows &= flat[0] == 0
+    dead = np.zeros(w.mantissa.shape, bool)
+    for read, written in group_slices(node.attrs["groups"], *w.mantissa.shape[-2:]):
+        dead[..., written] = rows[read, None]
+    if not (dead & (w.mantissa != 0)).any():
+        return None
+    sums = OPS["conv"].function(IntArray(np.where(rows, low, 0)[None], x.low.f), w.value, **node.attrs)
+    return dead, IntArray(sums.mantissa.reshape(-1, sums.shape[-1])[0], sums.f)
 
 
 def _merge_additions(graph: Graph) -> Graph:

@@ -13,8 +13,8 @@ import keras
 
 from hgq.layers import QAdd, QConv2D, QDense, QGlobalAveragePooling2D
 
-WEIGHT = "weight(b0=4, adapt_to_magnitude=True, i_bounds=(-6, 8))"
-DATA = "data(granularity=channel, i0=1, f0=4)"
+WEIGHT = "weight(b0=6, adapt_to_magnitude=True, i_bounds=(-6, 8))"
+DATA = "data(granularity=channel, i0=1, f0=6)"
 BITS = {"kernel_quantizer": WEIGHT, "input_quantizer": DATA}
 
 
@@ -22,9 +22,9 @@ def lenet(shape: tuple[int, ...], outputs: int) -> keras.Model:
     """Two convolutions with pooling, two dense layers (LeCun et al. 1998), for images of one channel."""
     x = inputs = keras.Input(shape)
     x = keras.layers.Reshape((*shape, 1))(x)
-    x = QConv2D(4, 3, 2, activation="relu", **BITS)(x)
+    x = QConv2D(6, 3, 2, activation="relu", **BITS)(x)
     x = keras.layers.MaxPooling2D(2)(x)
-    x = QConv2D(8, 3, activation="relu", **BITS)(x)
+    x = QConv2D(12, 3, activation="relu", **BITS)(x)
     x = keras.layers.MaxPooling2D(2)(x)
     x = keras.layers.Flatten()(x)
     x = QDense(32, "relu", **BITS)(x)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from hgq.layers.activation import QActivation, QInput, QReLU
+from hgq.layers.attention import QLinformerAttention, QMultiHeadAttention
 from hgq.layers.base import QLayer
 from hgq.layers.batch_norm import QBatchNormalization
 from hgq.layers.cells import QGRU, QLSTM, QSimpleRNN
@@ -20,6 +21,7 @@ from hgq.layers.depthwise import (
     QSeparableConv2D,
 )
 from hgq.layers.einsum import QDot, QEinsum, QEinsumDense, QEinsumDenseBatchNorm
+from hgq.layers.layer_norm import QLayerNormalization
 from hgq.layers.merge import QAdd, QAverage, QConcatenate, QMaximum, QMerge, QMinimum, QMultiply, QSubtract
 from hgq.layers.pooling import (
     QAveragePooling1D,
@@ -36,6 +38,7 @@ from hgq.layers.pooling import (
     QMaxPooling3D,
 )
 from hgq.layers.reduce import QMax, QMean, QMin, QReduce, QSum
+from hgq.layers.softmax import QSoftmax
 from hgq.layers.table import QTable
 from hgq.layers.transposed import QConv1DTranspose, QConv2DTranspose, QConv3DTranspose
 from hgq.layers.walk import qlayers, quantizers, set_beta, total_ebops
@@ -78,6 +81,8 @@ __all__ = [
     "QGlobalMaxPooling3D",
     "QInput",
     "QLayer",
+    "QLayerNormalization",
+    "QLinformerAttention",
     "QMax",
     "QMaxPooling1D",
     "QMaxPooling2D",
@@ -87,12 +92,14 @@ __all__ = [
     "QMerge",
     "QMin",
     "QMinimum",
+    "QMultiHeadAttention",
     "QMultiply",
     "QReLU",
     "QReduce",
     "QSeparableConv1D",
     "QSeparableConv2D",
     "QSimpleRNN",
+    "QSoftmax",
     "QSubtract",
     "QSum",
     "QTable",

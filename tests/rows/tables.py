@@ -13,10 +13,10 @@ LUTS = {0: 0, 1: 0, 2: 0.25, 3: 0.375, 4: 0.4375, 5: 0.5, 6: 1, 7: 2, 8: 4, 9: 8
 """LUT6 for one output bit, by the bits of the index: `hgq.resources.ebops.table_luts` as its documentation lists it."""
 
 
-def table_cost(table, shape) -> float:
-    """A table for each element."""
+def table_cost(table, shape, alive=None) -> float:
+    """A table for each element that anybody reads."""
     bx, by = (data_bits(quantizer, shape) for quantizer in (table.input_quantizer, table.output_quantizer))
-    return float(sum(LUTS[int(bx[index])] * by[index] for index in np.ndindex(*shape)))
+    return float(sum(LUTS[int(bx[index])] * by[index] for index in np.ndindex(*shape) if alive is None or alive[index]))
 
 
 def one_table(layer) -> float:

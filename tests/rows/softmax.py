@@ -97,7 +97,7 @@ row(
     unstable=Case(lambda: QSoftmax(stable=False), [(3, 4)], brute=softmax_cost, scale=1.0),
     middle_axis=Case(lambda: QSoftmax(1, input_scale=0.5), [(3, 4)], brute=softmax_cost),
     two_axes=Case(lambda: QSoftmax((-1, -2), input_quantizer="data(granularity=tensor)"), [(2, 3, 2)], brute=softmax_cost),
-    causal=Case(lambda: QSoftmax(mask=CAUSAL), [(2, 3, 3)], brute=softmax_cost, io_parallel="any order"),
+    causal=Case(lambda: QSoftmax(mask=CAUSAL), [(2, 3, 3)], brute=softmax_cost),
     own=Case(
         lambda: QSoftmax(
             input_scale=1.7,

@@ -222,6 +222,11 @@ def shift_left(m: Ints, bits: ArrayLike, where: str) -> Ints:
         Int64Overflow: it would.
     """
     bits = np.asarray(bits, np.int64)
+    if bits.ndim == 0 and bits == 0:
+        return m
+    largest = max(int(m.max(initial=0)), -int(m.min(initial=0)))
+    if largest.bit_length() + int(bits.max(initial=0)) <= MAX_WIDTH:  # nearly always, and found out far faster than element by element
+        return m << bits
     need = np.where(m == 0, 0, bit_length(np.abs(m)) + bits).max(initial=0)
     if need > MAX_WIDTH:
         raise Int64Overflow(

@@ -33,7 +33,13 @@ from hgq.stock import FREEZERS, freezes  # noqa: F401 (freezes: for users)
 
 log = logging.getLogger("hgq.freeze")
 
-NEAREST = {"Dense": "QDense", "BatchNormalization": "QBatchNormalization", "Activation": 'QActivation or Activation("relu")'}
+NEAREST = {
+    "Activation": 'QActivation or Activation("relu")',
+    "BatchNormalization": "QBatchNormalization",
+    "Dense": "QDense",
+    "ELU": "QTable('elu')",
+    "Normalization": "normalized data, Rescaling by powers of two, or QBatchNormalization",
+}
 
 
 def freeze(model: keras.Model, calibration: ArrayLike | Mapping[str, ArrayLike] | None = None, *, optimize: bool = True) -> Graph:

@@ -11,10 +11,13 @@ import numpy as np
 from hgq.errors import FreezeError
 from hgq.ir import windows
 from hgq.ir.build import GraphBuilder, Ref
+from hgq.ir.graph import Const
+from hgq.ir.integers import IntArray
 from hgq.ir.trees import tree
 from hgq.layers import activations, functions
 from hgq.layers.recurrent import QRecurrent
 from hgq.layers.share import Share, window_counts
+from hgq.numerics import bit_length, trailing_zeros
 
 Freezer = Callable[..., Ref | list[Ref]]
 FREEZERS: dict[type, Freezer] = {}
@@ -187,13 +190,13 @@ def _permute(layer: keras.layers.Permute, b: GraphBuilder, x: Ref) -> Ref:
     return b.op("transpose", x, axes=tuple(int(axis) - 1 for axis in layer.dims))
 
 
-@freezes(keras.layers.ZeroPadding1D, keras.layers.ZeroPadding2D)
+@freezes(keras.layers.ZeroPadding1D, keras.layers.ZeroPadding2D, keras.layers.ZeroPadding3D)
 def _zero_padding(layer: keras.layers.Layer, b: GraphBuilder, x: Ref) -> Ref:
     pads = dict(zip(_spatial(layer, x), _pairs(layer.padding), strict=True))
     return b.op("pad", x, widths=tuple(pads.get(axis, (0, 0)) for axis in range(len(x.shape))))
 
 
-@freezes(keras.layers.Cropping1D, keras.layers.Cropping2D)
+@freezes(keras.layers.Cropping1D, keras.layers.Cropping2D, keras.layers.Cropping3D)
 def _cropping(layer: keras.layers.Layer, b: GraphBuilder, x: Ref) -> Ref:
     for axis, (before, after) in zip(_spatial(layer, x), _pairs(layer.cropping), strict=True):
         if before or after:
@@ -201,7 +204,7 @@ def _cropping(layer: keras.layers.Layer, b: GraphBuilder, x: Ref) -> Ref:
     return x
 
 
-@freezes(keras.layers.UpSampling1D, keras.layers.UpSampling2D)
+@freezes(keras.layers.UpSampling1D, keras.layers.UpSampling2D, keras.layers.UpSampling3D)
 def _up_sampling(layer: keras.layers.Layer, b: GraphBuilder, x: Ref) -> Ref:
     if (received := getattr(layer, "interpolation", "nearest")) != "nearest":
         raise FreezeError(
@@ -221,6 +224,30 @@ def _up_sampling(layer: keras.layers.Layer, b: GraphBuilder, x: Ref) -> Ref:
 @freezes(keras.layers.RepeatVector)
 def _repeat_vector(layer: keras.layers.RepeatVector, b: GraphBuilder, x: Ref) -> Ref:
     return b.op("take", b.op("reshape", x, shape=(1, *x.shape)), axis=0, indices=(0,) * int(layer.n))
+
+
+SIGNIFICANT = 8
+"""Most bits of a rescaling's numbers: a product with data of up to 16 bits is then exact in float32, too."""
+
+
+@freezes(keras.layers.Rescaling)
+def _rescaling(layer: keras.layers.Rescaling, b: GraphBuilder, x: Ref) -> Ref:
+    for name, op, neutral in (("scale", "multiply", 1.0), ("offset", "add", 0.0)):
+        value = np.atleast_1d(np.asarray(getattr(layer, name), np.float32)).astype(np.float64)
+        exact = IntArray.of_reals(value)
+        bits = int(bit_length(np.abs(exact.mantissa) >> trailing_zeros(exact.mantissa)).max(initial=0))
+        if bits > SIGNIFICANT:
+            raise FreezeError(
+                "This rescaling is not exact in float32, so hardware could not repeat it.",
+                where=f"layer {layer.name}",
+                expected=f"a {name} of at most {SIGNIFICANT} significant bits, such as a power of two",
+                received=f"{name}={getattr(layer, name)}, {bits} bits",
+                fix="Take scale=1/128 or so, rescale the data before the model, or use hgq.layers.QBatchNormalization.",
+            )
+        if (value != neutral).any():
+            const = Const.minimal(name, exact.mantissa, np.full(value.shape, exact.f))
+            x = b.op(op, x, b.constant(const.mantissa, const.format, name=name))
+    return x
 
 
 def _spatial(layer: keras.layers.Layer, x: Ref) -> range:

@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 
 from hgq.ir.graph import Const, Node
+from hgq.ir.ranges import RangeArray
 from hgq.numerics import Fixed, trailing_zeros
 
 from ..types import type_name
 from .base import PREVIOUS, Context, Layer, kept, lowers, refused
 from .conv import conv_layers
+from .scale import affine
 from .window import padded_stream, window_attributes
 
 
@@ -22,31 +24,33 @@ def _max_pool(context: Context, node: Node) -> Iterator[Layer]:
     _check_axes(node)
     shape, result = context.shape(x), context.shape(node.name)
     kind, source, padded = context.type_of(x), x, any(map(any, padding))
+    value, types, lowest = node.name, {"result": context.type_of(node.name), "accum": kind}, 0.0
     if context.settings.stream:
-        _check_stream(node, padded and not kind.startswith("u"))
-        if padded:  # of numbers that are never negative, zeros are no greatest
-            shape, padding, source = yield from padded_stream(context, x, padding)
+        _check_stream(node)
+        if padded:  # with zeros: all numbers are lifted, until the least is 0
+            fixed = context.formats[x]
+            lowest = float(fixed.value(fixed.low).min())
+            if lowest:
+                lifted: Any = RangeArray.of_format(fixed) - lowest
+                kind, value = type_name(lifted.format()), None
+                types = {"result": kind, "accum": kind}
+                yield affine(None, x, lifted.format(), 1.0, -lowest)
+            shape, padding, source = yield from padded_stream(context, x, padding, PREVIOUS if lowest else x, kind)
     elif padded and kind.startswith("u"):  # hls4ml pads unsigned numbers with their greatest
         signed = Fixed(np.ones(shape, np.int64), *context.formats[x].canonical().astuple()[1:])
         kind, source = type_name(signed), PREVIOUS
+        types["accum"] = kind
         yield kept(context, None, x, context.formats[x], result=kind)
     attributes: dict[str, Any] = {"n_filt": shape[-1], "data_format": "channels_last"}
     attributes |= window_attributes(shape, result, pool, node.attrs["strides"], padding, "pool")
     if len(pool) == 1:
         attributes |= {"n_in": shape[0], "n_out": result[0]}
-    yield Layer(node.name, f"MaxPooling{len(pool)}D", (source,), {"result": context.type_of(node.name), "accum": kind}, attributes)
+    yield Layer(value, f"MaxPooling{len(pool)}D", (source,), types, attributes)
+    if lowest:
+        yield affine(node.name, PREVIOUS, context.formats[node.name], 1.0, lowest)
 
 
-def _check_stream(node: Node, padded: bool) -> None:
-    """What hls4ml's pooling on a stream cannot do."""
-    if padded:
-        raise refused(
-            node,
-            "A stream is padded with zeros, which can be greater than numbers with a sign.",
-            'padding="valid", or an operand without sign, as a ReLU makes it',
-            'padding="same" of signed numbers',
-            "Put a relu before the pooling, change its padding, or export with io_type=io_parallel.",
-        )
+def _check_stream(node: Node) -> None:
     if len(node.attrs["pool"]) == 2 and node.attrs["pool"] != node.attrs["strides"]:
         raise refused(
             node,

@@ -43,7 +43,7 @@ from hgq.verify.vectors import join
 
 BITS = ("b", "i", "f", "m", "e", "e0")
 """Names of the variables that hold bitwidths."""
-IO_TYPES = ("io_parallel",)
+IO_TYPES = ("io_parallel", "io_stream")
 """hls4ml's kinds of interface."""
 CHECKED_BITS = 4
 """Elements of one bit variable whose gradient is compared with differences; all would take minutes."""

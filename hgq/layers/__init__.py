@@ -20,6 +20,7 @@ from hgq.layers.depthwise import (
     QSeparableConv1D,
     QSeparableConv2D,
 )
+from hgq.layers.edges import QConv1DT, QConv2DT, QDenseT
 from hgq.layers.einsum import QDot, QEinsum, QEinsumDense, QEinsumDenseBatchNorm
 from hgq.layers.layer_norm import QLayerNormalization
 from hgq.layers.merge import QAdd, QAverage, QConcatenate, QMaximum, QMerge, QMinimum, QMultiply, QSubtract
@@ -56,15 +57,18 @@ __all__ = [
     "QConcatenate",
     "QConv1D",
     "QConv1DBatchNorm",
+    "QConv1DT",
     "QConv1DTranspose",
     "QConv2D",
     "QConv2DBatchNorm",
+    "QConv2DT",
     "QConv2DTranspose",
     "QConv3D",
     "QConv3DBatchNorm",
     "QConv3DTranspose",
     "QDense",
     "QDenseBatchNorm",
+    "QDenseT",
     "QDepthwiseConv1D",
     "QDepthwiseConv1DBatchNorm",
     "QDepthwiseConv2D",

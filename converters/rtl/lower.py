@@ -65,7 +65,7 @@ def lower(node: Node, values: Mapping[str, Any], graph: Graph) -> Any:
             for name, x in zip(node.inputs, operands, strict=True):
                 if name in values:
                     _check_elements(name, x, WEIGHT_BITS, where)
-            return contract(*operands, **attrs, matmul=_matmul, dot=_dot)
+            return contract(operands[0], operands[1], attrs["equation"], _matmul, _dot)
         if node.op == "lookup":
             return _lookup(operands[0], operands[1], node.attrs["format"], where)
         if node.op in ("sum_pool", "reduce_sum"):

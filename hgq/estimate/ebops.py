@@ -70,8 +70,8 @@ def _merge(graph: Graph, node: Node, merged: dict[str, Ints]) -> tuple[int, Ints
 
 
 def _einsum(graph: Graph, node: Node) -> int:
-    bits = [constant_bits(graph.consts[name]) if name in graph.consts else declared_format(graph, name).width for name in node.inputs]
-    return int(formula.einsum(*bits, **node.attrs))
+    x, y = (constant_bits(graph.consts[name]) if name in graph.consts else declared_format(graph, name).width for name in node.inputs)
+    return int(formula.einsum(x, y, **node.attrs))
 
 
 def _taking_turns(graph: Graph, data: str, bits: Ints) -> Ints:

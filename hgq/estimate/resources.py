@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 import numpy as np
 
@@ -168,9 +170,9 @@ def summed(parts: list[Counts]) -> Counts:
     return Counts(total(p.lut for p in parts), ff, total(p.dsp for p in parts), total(p.bram for p in parts))
 
 
-def by_layer(graph: Graph, values: dict[str, int]) -> dict[str, int]:
+def by_layer(graph: Graph, values: Mapping[str, Any]) -> dict[str, Any]:
     """Sum node values over their Keras layer paths, in order of definition."""
-    sums: dict[str, int] = {}
+    sums: dict[str, Any] = {}
     for node in graph.nodes:
         sums[node.source] = sums.get(node.source, 0) + values[node.name]
     return sums

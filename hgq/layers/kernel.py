@@ -143,7 +143,7 @@ class KernelLayer(QLayer):
             self.output_quantizer.build(output_shape)
         self.built = True
 
-    def _parallel(self, positions: int) -> dict[str, int]:
+    def _parallel(self, positions: int) -> dict[str, Any]:
         """The attribute of the op, if positions take turns.
 
         Raises:

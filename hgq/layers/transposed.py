@@ -38,10 +38,9 @@ class TransposedMap(WindowMap):
     ) -> None:
         super().__init__(kernel_size=kernel_size, strides=strides, padding=padding, dilation_rate=dilation_rate, **kwargs)
         self.filters = checked_units(filters, self.name, "filters")
-        self.output_padding = output_padding
-        if output_padding is not None:
-            self.output_padding = (output_padding,) * self.rank if isinstance(output_padding, int) else tuple(output_padding)
-        given = self.output_padding or (0,) * self.rank
+        given = output_padding if output_padding is not None else 0
+        given = (given,) * self.rank if isinstance(given, int) else tuple(given)
+        self.output_padding = None if output_padding is None else given
         if self.padding == "causal" or len(given) != self.rank or any(not 0 <= o < s for o, s in zip(given, self.strides, strict=False)):
             raise ConfigError(
                 "This padding means nothing for a transposed convolution.",

@@ -86,7 +86,7 @@ def _compact(graph: Graph, live: dict[str, np.ndarray]) -> Graph:
             if written_axis is not None and node.name not in whole:
                 mask = live[node.name].reshape(-1, shapes[node.name][-1]).any(axis=0)
                 columns = np.flatnonzero(mask) if mask.any() else np.zeros(1, np.int64)
-                if len(columns) < len(mask):
+                if len(columns) < shapes[node.name][-1]:
                     kept[node.name], cut = columns, _taken(cut, written_axis, columns)
             if x in kept and read_axis is not None:
                 cut = _taken(cut, read_axis, kept[x])

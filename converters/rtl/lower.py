@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any
 
 import numpy as np
@@ -56,25 +56,20 @@ def lower(node: Node, values: Mapping[str, Any], graph: Graph) -> Any:
     where = f"node {node.name} ({node.op}), layer {node.source or '?'}"
     try:
         if node.op in ("matmul", "conv", "einsum", "multiply"):
-            _check_width(node, graph, WEIGHT_BITS, where)
+            _check_width(node, graph.consts, operands, WEIGHT_BITS, where)
         if node.op == "matmul":
             return _matmul(operands[0], operands[1])
         if node.op == "conv":
             return convolve(operands[0], operands[1], _matmul, **attrs)
         if node.op == "einsum":
-            for name, x in zip(node.inputs, operands, strict=True):
-                if name in values:
-                    _check_elements(name, x, WEIGHT_BITS, where)
+            _check_width(node, values, operands, WEIGHT_BITS, where)
             return contract(operands[0], operands[1], attrs["equation"], _matmul, _dot)
         if node.op == "lookup":
             return _lookup(operands[0], operands[1], node.attrs["format"], where)
         if node.op in ("sum_pool", "reduce_sum"):
             return OPS[node.op].function(operands[0], **node.attrs, product=_matmul)
-        if node.op == "add":
-            _check_width(node, graph, ADD_BITS, where)
         if node.op in MERGES:
-            for name, x in zip(node.inputs, operands, strict=True):
-                _check_elements(name, x, WEIGHT_BITS if node.op == "product" else ADD_BITS, where)
+            _check_width(node, node.inputs, operands, WEIGHT_BITS if node.op == "product" else ADD_BITS, where)
         result = _quantize(operands[0], node) if node.op == "quantize" else OPS[node.op].function(*operands, **node.attrs)
         return _with_constants(result, node, operands) if node.op in ELEMENTWISE else result
     except LoweringError:
@@ -98,31 +93,24 @@ def refused(where: str, error: Exception) -> LoweringError:
     )
 
 
-def _check_width(node: Node, graph: Graph, limit: int, where: str) -> None:
-    for name in node.inputs:
-        width = int((graph.consts[name].format.i + graph.consts[name].format.f).max(initial=0)) if name in graph.consts else 0
+def _check_width(node: Node, names: Container[str], operands: list[Any], limit: int, where: str) -> None:
+    """Constants, and elements of values that are constant, become weights or added constants in alkaid: of operands among `names`."""
+    for name, x in zip(node.inputs, operands, strict=True):
+        if name not in names:
+            continue
+        exact = IntArray.of_reals(_constants(x)[1])
+        width = int(bit_length(np.abs(exact.mantissa) >> trailing_zeros(exact.mantissa)).max(initial=0))
         if width > limit:
+            element = hasattr(x, "hwconf")
             raise LoweringError(
-                "A constant is too wide for the adder graph.",
-                where=f"{where}, constant {name}",
+                f"{'An element that is always the same number' if element else 'A constant'} is too wide for the adder graph.",
+                where=f"{where}, {'operand' if element else 'constant'} {name}",
                 expected=f"at most {limit} significant bits",
                 received=f"{width} bits",
-                fix="Bound its bits (constraint on i and f), or start training with fewer fractional bits for it.",
+                fix="Put a quantizer with fewer bits before this layer."
+                if element
+                else "Bound its bits (constraint on i and f), or start training with fewer fractional bits for it.",
             )
-
-
-def _check_elements(name: str, x: Any, limit: int, where: str) -> None:
-    """Constant elements of a value become weights or added constants in alkaid."""
-    exact = IntArray.of_reals(_constants(x)[1])
-    width = int(bit_length(np.abs(exact.mantissa) >> trailing_zeros(exact.mantissa)).max(initial=0))
-    if width > limit:
-        raise LoweringError(
-            "An element that is always the same number is too wide for the adder graph.",
-            where=f"{where}, operand {name}",
-            expected=f"at most {limit} significant bits",
-            received=f"{width} bits",
-            fix="Put a quantizer with fewer bits before this layer.",
-        )
 
 
 def _constants(x: Any) -> tuple[NDArray[np.bool_], NDArray[np.float64]]:

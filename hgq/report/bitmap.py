@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
 from markupsafe import Markup
 
 from hgq.estimate.ebops import constant_bits, operands
-from hgq.ir.graph import Graph, Node
+from hgq.ir.graph import Const, Graph, Node
 from hgq.ir.show import declared_format
 from hgq.numerics import Ints
 
@@ -38,16 +39,21 @@ class LayerBits:
     note: str
 
 
+KERNELS = ("matmul", "conv", "einsum")
+"""Ops that multiply data with a kernel of constants, whose last axis are the outputs."""
+
+
 def layer_maps(graph: Graph) -> list[LayerBits]:
-    """A map for each matrix product, in order."""
-    return [_layer(graph, node) for node in graph.nodes if node.op == "matmul" and operands(graph, node) is not None]
+    """A map for each product with a kernel, in order."""
+    pairs = ((node, operands(graph, node)) for node in graph.nodes if node.op in KERNELS)
+    return [_layer(graph, node, *pair) for node, pair in pairs if pair is not None and pair[1].mantissa.ndim > 1]
 
 
-def _layer(graph: Graph, node: Node) -> LayerBits:
-    data, const = operands(graph, node) or ("", next(iter(graph.consts.values())))
-    kernel = constant_bits(const)
-    inputs = declared_format(graph, data).width
-    inputs = inputs.reshape(-1, inputs.shape[-1]).max(axis=0)
+def _layer(graph: Graph, node: Node, data: str, const: Const) -> LayerBits:
+    """A kernel of more axes than two becomes a matrix: a row for each tap and channel, a column for each output."""
+    bits = constant_bits(const)
+    kernel = bits.reshape(-1, bits.shape[-1])
+    inputs, beside, rows_are = _inputs(node, declared_format(graph, data).width, bits.shape)
     bias = _bias(graph, node, kernel.shape[-1])
     zero, live = int((kernel == 0).sum()), kernel[kernel > 0]
     pieces = [f"{zero:,} of {kernel.size:,} weights are zero ({zero / kernel.size:.0%})" if kernel.size else "no weights"]
@@ -60,9 +66,28 @@ def _layer(graph: Graph, node: Node) -> LayerBits:
     rows, columns = (-(-side // CELLS) for side in kernel.shape)
     note = f"Each cell is the mean of {rows} × {columns} weights." if rows * columns > 1 else ""
     svg = _draw(
-        _condense(kernel, rows, columns), _condense(inputs[:, None], rows, 1), bias, columns, node.source or node.name, kernel.shape
+        _condense(kernel, rows, columns),
+        None if beside is None else _condense(beside[:, None], rows, 1),
+        bias,
+        columns,
+        node.source or node.name,
+        (rows_are, f"{kernel.shape[1]:,} outputs"),
     )
     return LayerBits(node.source or node.name, svg, sentence[0].upper() + sentence[1:], note)
+
+
+def _inputs(node: Node, bits: Ints, kernel: tuple[int, ...]) -> tuple[Ints, Ints | None, str]:
+    """Bits of all inputs, of those of each row of the map (None where an output has inputs of its own), and what the rows are."""
+    if node.op == "matmul":
+        wires = bits.reshape(-1, bits.shape[-1]).max(axis=0)
+        return wires, wires, f"{kernel[0]:,} inputs"
+    if node.op == "einsum":
+        return bits, None, " × ".join(f"{size:,}" for size in kernel[:-1])
+    *taps, channels, _ = kernel
+    names = [f"{' × '.join(map(str, taps))} taps", f"{channels:,} channel{'s' * (channels > 1)}"]
+    wires = bits.reshape(-1, bits.shape[-1]).max(axis=0)
+    beside = np.tile(wires, math.prod(taps)) if node.attrs["groups"] == 1 else None
+    return bits, beside, " × ".join(names)
 
 
 def _bias(graph: Graph, node: Node, units: int) -> Ints | None:
@@ -83,15 +108,15 @@ def _condense(bits: Ints, rows: int, columns: int) -> Ints:
     return np.ceil(np.nanmean(padded.reshape(height, rows, width, columns), axis=(1, 3))).astype(np.int64)
 
 
-def _draw(kernel: Ints, inputs: Ints, bias: Ints | None, columns: int, name: str, shape: tuple[int, ...]) -> Markup:
+def _draw(kernel: Ints, inputs: Ints | None, bias: Ints | None, columns: int, name: str, sides: tuple[str, str]) -> Markup:
     height, width = kernel.shape
     cell = max(min(WIDTH / max(width, 1), 300 / max(height, 1), 16.0), 3.0)
     gap, strip, top = 8, 26, 20
-    left = strip + cell + gap
+    left = strip if inputs is None else strip + cell + gap
     parts = [
-        Markup('<text class="tick" x="{}" y="12">{} outputs →</text>').format(f"{left:.1f}", f"{shape[1]:,}"),
-        Markup('<text class="tick" transform="translate(9 {:.1f}) rotate(90)">{} inputs →</text>').format(top, f"{shape[0]:,}"),
-        _cells(inputs, strip, top, cell),
+        Markup('<text class="tick" x="{:.1f}" y="12">{} →</text>').format(left, sides[1]),
+        Markup('<text class="tick" transform="translate(9 {:.1f}) rotate(90)">{} →</text>').format(top, sides[0]),
+        *([] if inputs is None else [_cells(inputs, strip, top, cell)]),
         _cells(kernel, left, top, cell),
     ]
     total = top + height * cell
@@ -100,7 +125,7 @@ def _draw(kernel: Ints, inputs: Ints, bias: Ints | None, columns: int, name: str
         parts.append(Markup('<text class="tick" x="{:.1f}" y="{:.1f}">bias</text>').format(left + width * cell + 6, total + gap + cell))
         total += gap + cell
     total += 6
-    tall = max(total, top + 70)
+    tall = max(total, top + 12 + 6 * len(sides[0]))
     head = Markup('<svg class="bits" role="img" width="{:.0f}" viewBox="0 0 {:.1f} {:.1f}"><title>Bits of layer {}</title>')
     full = max(left + width * cell + 40, left + 90)
     return head.format(full, full, tall, name) + Markup("").join(parts) + Markup("</svg>")

@@ -16,6 +16,7 @@ from hgq.ir.build import GraphBuilder
 from hgq.ir.graph import Node
 from hgq.numerics import Fixed
 from hgq.report import render, report
+from hgq.report.bitmap import layer_maps
 from tests.random_graphs import random_graph
 
 VOID = {"meta", "link", "br", "hr", "img", "input", "col"}
@@ -181,6 +182,28 @@ def test_every_chart_has_words_for_screen_readers(full):
     assert full.count('<html lang="en">') == 1
     headers = [attrs for tag, attrs in page.tags if tag == "th"]
     assert all("scope" in attrs for attrs in headers)
+
+
+def test_convolutions_have_maps_too():
+    b = GraphBuilder("image")
+    x = b.input("x", Fixed(1, [2, 4], np.full((4, 4, 2), 1)), "RND", "SAT")
+    geometry = {"strides": (1, 1), "dilation": (1, 1), "padding": ((0, 0),) * 2}
+    kernel = np.zeros((2, 3, 2, 5), np.int64)
+    kernel[1, 0, 1] = 5
+    with b.layer("whole"):
+        y = b.op("conv", x, b.constant(kernel, Fixed(1, 3, 0), "kernel"), groups=1, **geometry)
+    with b.layer("each"):
+        y = b.op("conv", y, b.constant(np.full((1, 2, 1, 5), 3), Fixed(1, 3, 0), "kernel"), groups=5, **geometry)
+    whole, each = layer_maps(b.graph(y))
+    assert "5 outputs →" in whole.svg
+    assert "2 × 3 taps × 2 channels →" in whole.svg
+    assert "M0 7h1v1h-1z" in whole.svg  # the second channel of the fourth tap
+    assert (
+        whole.sentence == "55 of 60 weights are zero (92%); the others need 3.0 bits on average, 3 at most; 160 wires come in on 32 inputs."
+    )
+    assert whole.svg.count('<rect class="b0 edge"') == 2  # beside it the bits of the channels, once for each tap
+    assert "1 × 2 taps × 1 channel →" in each.svg
+    assert each.svg.count('<rect class="b0 edge"') == 1
 
 
 def test_it_is_the_same_every_time(graph):

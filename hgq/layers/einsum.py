@@ -46,7 +46,11 @@ class EinsumMap(KernelLayer):
         return ebops.einsum(bits_x, bits_kernel, bits_bias, TENSORS, equation=self._parts.equation, **self._turns)
 
     def linear_to_ir(self, b: GraphBuilder, x: Ref, kernel: Ref) -> Ref:
-        return b.op("einsum", x, kernel, name="einsum", equation=self._parts.equation, **self._turns)
+        parts = self._parts
+        plain = (parts.free_x + parts.contracted, parts.contracted + parts.free_y, parts.free_x + parts.free_y)
+        if (parts.x, parts.y, parts.out) == plain and len(parts.y) == 2:  # a dense layer, which every backend and pass knows best
+            return b.op("matmul", x, kernel, name="matmul", **self._turns)
+        return b.op("einsum", x, kernel, name="einsum", equation=parts.equation, **self._turns)
 
     def compute_output_shape(self, input_shape):
         parts, sizes = self._read(tuple(input_shape[1:]))

@@ -76,7 +76,8 @@ def case(make, shape, brute=windows_by_loops, **refusals):
     return Case(make, [shape], brute=brute, **refusals)
 
 
-THREE = {"io_parallel": "at most two axes"}
+THREE = {"io_parallel": "at most two axes", "io_stream": "at most two axes"}
+MIXED = {"io_stream": "formats must not differ"}  # a quantizer of each element inside of a stream
 row(
     "QConv1D",
     plain=case(lambda: QConv1D(3, 3, activation="relu"), (7, 2)),
@@ -88,7 +89,9 @@ row(
 row(
     "QConv2D",
     plain=case(lambda: QConv2D(3, 3, activation="relu"), (5, 6, 2)),
-    same=case(lambda: QConv2D(2, (3, 2), padding="same", input_quantizer=CHANNEL, output_quantizer="kif(f0=2, overflow=SAT)"), (4, 5, 2)),
+    same=case(
+        lambda: QConv2D(2, (3, 2), padding="same", input_quantizer=CHANNEL, output_quantizer="kif(f0=2, overflow=SAT)"), (4, 5, 2), **MIXED
+    ),
     strided_same=case(lambda: QConv2D(2, 3, (2, 3), "same", kernel_quantizer=NARROW), (5, 7, 1)),
     in_turns=case(lambda: QConv2D(2, 3, padding="same", activation="relu", parallelization_factor=4), (4, 3, 2)),
     one_window=case(lambda: QConv2D(2, 2, input_quantizer=CHANNEL, parallelization_factor=1), (3, 3, 2)),
@@ -122,15 +125,17 @@ row(
 )
 row(
     "QSeparableConv1D",
-    plain=case(lambda: QSeparableConv1D(3, 3, activation="relu"), (6, 2), separable_by_loops),
-    causal=case(lambda: QSeparableConv1D(2, 2, padding="causal", dilation_rate=2, use_bias=False), (6, 2), separable_by_loops),
+    plain=case(lambda: QSeparableConv1D(3, 3, activation="relu"), (6, 2), separable_by_loops, **MIXED),
+    causal=case(lambda: QSeparableConv1D(2, 2, padding="causal", dilation_rate=2, use_bias=False), (6, 2), separable_by_loops, **MIXED),
 )
 row(
     "QSeparableConv2D",
-    same=case(lambda: QSeparableConv2D(3, 3, padding="same", depth_multiplier=2), (4, 4, 2), separable_by_loops),
-    in_turns=case(lambda: QSeparableConv2D(2, 2, parallelization_factor=2), (3, 3, 2), separable_by_loops),
+    same=case(lambda: QSeparableConv2D(3, 3, padding="same", depth_multiplier=2), (4, 4, 2), separable_by_loops, **MIXED),
+    in_turns=case(lambda: QSeparableConv2D(2, 2, parallelization_factor=2), (3, 3, 2), separable_by_loops, **MIXED),
     strided=case(
-        lambda: QSeparableConv2D(2, 2, 2, intermediate_quantizer="kif(f0=1, overflow=SAT)", pointwise_quantizer=NARROW),
+        lambda: QSeparableConv2D(
+            2, 2, 2, intermediate_quantizer="kif(f0=1, overflow=SAT, granularity=channel)", pointwise_quantizer=NARROW
+        ),
         (4, 4, 2),
         separable_by_loops,
     ),

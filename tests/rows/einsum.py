@@ -61,6 +61,7 @@ def data_by_loops(one: str, two: str):
 
 
 TENSOR = "kif(granularity=tensor, overflow=SAT)"
+PARALLEL = {"io_stream": "has no Einsum(Dense)? for streams"}
 row(
     "QEinsumDense",
     dense=Case(lambda: QEinsumDense("ab,bc->ac", 3, "relu", "c"), [(4,)], brute=kernel_by_loops("b", "bc")),
@@ -69,33 +70,45 @@ row(
         lambda: QEinsumDense("abc,cde->abde", (None, 2, 3), bias_axes="de", input_quantizer="data(granularity=channel)"),
         [(3, 4)],
         brute=kernel_by_loops("bc", "cde"),
+        **PARALLEL,
     ),
     in_turns=Case(
-        lambda: QEinsumDense("abc,cde->abde", (4, 2, 3), bias_axes="be", parallelization_factor=2), [(4, 3)], brute=turns_by_loops
+        lambda: QEinsumDense("abc,cde->abde", (4, 2, 3), bias_axes="be", parallelization_factor=2),
+        [(4, 3)],
+        brute=turns_by_loops,
+        **PARALLEL,
     ),
-    shared_axis=Case(lambda: QEinsumDense("abc,bcd->abd", (3, 2), bias_axes="b"), [(3, 2)], brute=kernel_by_loops("bc", "bcd")),
+    shared_axis=Case(lambda: QEinsumDense("abc,bcd->abd", (3, 2), bias_axes="b"), [(3, 2)], brute=kernel_by_loops("bc", "bcd"), **PARALLEL),
     transposed=Case(
         lambda: QEinsumDense("abcd,dbe->aecb", (3, 2, 2), kernel_quantizer=TENSOR, input_quantizer=TENSOR),
         [(2, 2, 3)],
         brute=kernel_by_loops("bcd", "dbe"),
+        **PARALLEL,
     ),
 )
 row(
     "QEinsumDenseBatchNorm",
     last=Case(lambda: QEinsumDenseBatchNorm("abc,cd->abd", (None, 3), "relu"), [(2, 4)], brute=kernel_by_loops("bc", "cd")),
     kept=Case(
-        lambda: QEinsumDenseBatchNorm("abc,bdc->adb", (2, 3), center=False, epsilon=1e-2), [(3, 4)], brute=kernel_by_loops("bc", "bdc")
+        lambda: QEinsumDenseBatchNorm("abc,bdc->adb", (2, 3), center=False, epsilon=1e-2),
+        [(3, 4)],
+        brute=kernel_by_loops("bc", "bdc"),
+        **PARALLEL,
     ),
 )
 row(
     "QEinsum",
-    scores=Case(lambda: QEinsum("bqhd,bkhd->bhqk"), [(2, 2, 3), (3, 2, 3)], brute=data_by_loops("qhd", "khd")),
-    ellipsis=Case(lambda: QEinsum("...i,...i->...", input_quantizers=["data", TENSOR]), [(2, 3), (2, 3)], brute=data_by_loops("ai", "ai")),
-    outer=Case(lambda: QEinsum("ba,bc->bac", output_quantizer="kif(f0=1, overflow=SAT)"), [(2,), (3,)], brute=data_by_loops("a", "c")),
+    scores=Case(lambda: QEinsum("bqhd,bkhd->bhqk"), [(2, 2, 3), (3, 2, 3)], brute=data_by_loops("qhd", "khd"), **PARALLEL),
+    ellipsis=Case(
+        lambda: QEinsum("...i,...i->...", input_quantizers=["data", TENSOR]), [(2, 3), (2, 3)], brute=data_by_loops("ai", "ai"), **PARALLEL
+    ),
+    outer=Case(
+        lambda: QEinsum("ba,bc->bac", output_quantizer="kif(f0=1, overflow=SAT)"), [(2,), (3,)], brute=data_by_loops("a", "c"), **PARALLEL
+    ),
 )
 row(
     "QDot",
-    vectors=Case(lambda: QDot(1), [(4,), (4,)], brute=data_by_loops("a", "a")),
-    matrices=Case(lambda: QDot((2, 1)), [(2, 3), (3, 2)], brute=data_by_loops("ba", "ac")),
-    negative=Case(lambda: QDot(-1, input_quantizers=TENSOR), [(2, 3), (3,)], brute=data_by_loops("ba", "a")),
+    vectors=Case(lambda: QDot(1), [(4,), (4,)], brute=data_by_loops("a", "a"), **PARALLEL),
+    matrices=Case(lambda: QDot((2, 1)), [(2, 3), (3, 2)], brute=data_by_loops("ba", "ac"), **PARALLEL),
+    negative=Case(lambda: QDot(-1, input_quantizers=TENSOR), [(2, 3), (3,)], brute=data_by_loops("ba", "a"), **PARALLEL),
 )

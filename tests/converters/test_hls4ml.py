@@ -445,8 +445,9 @@ def table_graph(seed: int = 0) -> Graph:
 
 @needs_compiler
 @pytest.mark.slow
-def test_csim_of_tables(workdir):
-    assert_exact(table_graph(), workdir)
+@pytest.mark.parametrize("io_type", ["io_parallel", "io_stream"])
+def test_csim_of_tables(io_type, workdir):
+    assert_exact(table_graph(), workdir, io_type=io_type)
 
 
 def test_tables_of_elements_become_one_where_they_agree():

@@ -49,6 +49,8 @@ def linformer_cost(layer) -> float:
     return float(total)
 
 
+STREAM = "In a stream one circuit casts all pixels|no EinsumDense for streams"
+
 SMALL = {
     "input_quantizer": "data(f0=3)",
     "projected_quantizer": "kif(i0=2, f0=2, overflow=SAT)",
@@ -59,13 +61,16 @@ SMALL = {
 
 row(
     "QMultiHeadAttention",
-    itself=Case(lambda: QMultiHeadAttention(2, 2, **SMALL), [(3, 4)], brute=attention_cost),
+    itself=Case(lambda: QMultiHeadAttention(2, 2, **SMALL), [(3, 4)], brute=attention_cost, io_stream=STREAM),
     another=Case(
-        lambda: QMultiHeadAttention(2, 2, value_dim=3, use_bias=False, output_shape=2, **SMALL), [(2, 3), (4, 2)], brute=attention_cost
+        lambda: QMultiHeadAttention(2, 2, value_dim=3, use_bias=False, output_shape=2, **SMALL),
+        [(2, 3), (4, 2)],
+        brute=attention_cost,
+        io_stream=STREAM,
     ),
 )
 row(
     "QLinformerAttention",
-    separate=Case(lambda: QLinformerAttention(2, 2, 2, **SMALL), [(4, 3)], brute=linformer_cost),
-    shared=Case(lambda: QLinformerAttention(1, 2, 2, share_projection=True, **SMALL), [(3, 3)], brute=linformer_cost),
+    separate=Case(lambda: QLinformerAttention(2, 2, 2, **SMALL), [(4, 3)], brute=linformer_cost, io_stream=STREAM),
+    shared=Case(lambda: QLinformerAttention(1, 2, 2, share_projection=True, **SMALL), [(3, 3)], brute=linformer_cost, io_stream=STREAM),
 )

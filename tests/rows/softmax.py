@@ -88,6 +88,7 @@ def layer_norm_cost(layer) -> float:
     return float(total)
 
 
+STREAM = "In a stream one circuit casts all pixels"
 CAUSAL = np.tril(np.ones((3, 3), bool))
 
 
@@ -97,7 +98,7 @@ row(
     unstable=Case(lambda: QSoftmax(stable=False), [(3, 4)], brute=softmax_cost, scale=1.0),
     middle_axis=Case(lambda: QSoftmax(1, input_scale=0.5), [(3, 4)], brute=softmax_cost),
     two_axes=Case(lambda: QSoftmax((-1, -2), input_quantizer="data(granularity=tensor)"), [(2, 3, 2)], brute=softmax_cost),
-    causal=Case(lambda: QSoftmax(mask=CAUSAL), [(2, 3, 3)], brute=softmax_cost),
+    causal=Case(lambda: QSoftmax(mask=CAUSAL), [(2, 3, 3)], brute=softmax_cost, io_stream=STREAM),
     own=Case(
         lambda: QSoftmax(
             input_scale=1.7,
@@ -110,20 +111,22 @@ row(
         [(2, 4)],
         brute=softmax_cost,
         io_parallel="one table",
+        io_stream=STREAM,
     ),
     masked_by_data=Case(lambda: QSoftmax(), [(2, 4), (1, 4)], brute=softmax_cost),
 )
 row(
     "QLayerNormalization",
     plain=Case(lambda: QLayerNormalization(), [(4,)], brute=layer_norm_cost),
-    count_of_three=Case(lambda: QLayerNormalization(center=False), [(2, 3)], brute=layer_norm_cost),
-    bare=Case(lambda: QLayerNormalization(center=False, scale=False), [(2, 4)], brute=layer_norm_cost),
-    first_axis=Case(lambda: QLayerNormalization(axis=1, scale=False), [(4, 2)], brute=layer_norm_cost),
+    count_of_three=Case(lambda: QLayerNormalization(center=False), [(2, 3)], brute=layer_norm_cost, io_stream=STREAM),
+    bare=Case(lambda: QLayerNormalization(center=False, scale=False), [(2, 4)], brute=layer_norm_cost, io_stream=STREAM),
+    first_axis=Case(lambda: QLayerNormalization(axis=1, scale=False), [(4, 2)], brute=layer_norm_cost, io_stream=STREAM),
     two_axes=Case(
         lambda: QLayerNormalization(
             axis=(1, 2), rsqrt_output_quantizer="kif(k0=0, i0=2, f0=5, overflow=SAT)", output_quantizer="data(granularity=tensor)"
         ),
         [(2, 3)],
         brute=layer_norm_cost,
+        io_stream=STREAM,
     ),
 )

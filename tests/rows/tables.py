@@ -39,12 +39,14 @@ row(
         [(3, 4)],
         brute=one_table,
         io_parallel="one table",
+        io_stream="one table",
     ),
     elements=Case(
         lambda: QTable("silu", input_quantizer="kbi(b0=5, overflow=SAT_SYM)", output_quantizer="kif(i0=2, f0=4, overflow=SAT)"),
         [(2, 3)],
         brute=one_table,
         io_parallel="one table",
+        io_stream="one table",
     ),
     reciprocal=Case(
         lambda: QTable("reciprocal", input_quantizer="data(granularity=tensor, f0=3, overflow=SAT, rounding=TRN)"), [(4,)], brute=one_table

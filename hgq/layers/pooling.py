@@ -80,9 +80,8 @@ class QPooling(QLayer):
 
     def pooled_cost(self) -> tuple[Any, Any]:
         """EBOPs of combining the elements of each window, and the bits of the results."""
-        if self.quantizer is None:
-            self._required_quantizer(None, "data", "quantizer")  # says what is missing
-        bits = self.quantizer.bits(self._shape)
+        quantizer = self.quantizer or self._required_quantizer(None, "data", "quantizer")  # which says what is missing
+        bits = quantizer.bits(self._shape)
         return ebops.pooled(bits, self.pool_size, self.strides, self._padding, total=tf.reduce_sum, xp=tf)
 
     def to_ir(self, b: GraphBuilder, *inputs: Ref) -> Ref:

@@ -74,9 +74,8 @@ class QReduce(QLayer):
 
     def reduced_cost(self) -> tuple[Any, Any]:
         """EBOPs of the reduction alone, and the bits of its result."""
-        if self.quantizer is None:
-            self._required_quantizer(None, "data", "quantizer")  # says what is missing
-        return ebops.reduced(self.quantizer.bits(self._shape), self._reduced, total=tf.reduce_sum, xp=tf)
+        quantizer = self.quantizer or self._required_quantizer(None, "data", "quantizer")  # which says what is missing
+        return ebops.reduced(quantizer.bits(self._shape), self._reduced, total=tf.reduce_sum, xp=tf)
 
     def to_ir(self, b: GraphBuilder, *inputs: Ref) -> Ref:
         (x,) = inputs

@@ -29,7 +29,7 @@ from tests.check_layer import Case, row
 from tests.rows.counts import constant_bits, data_bits, padding_before
 
 SAT = "kif(i0=2, f0=2, overflow=SAT)"
-THREE_AXES = "at most two axes"
+VOLUME = {"io_parallel": "at most two axes", "io_stream": "at most two axes"}
 
 
 def combined(bits: list[int | None]) -> tuple[int, int]:
@@ -93,12 +93,14 @@ row(
 row(
     "QMaxPooling2D",
     channel=Case(lambda: QMaxPooling2D(quantizer="data(granularity=channel)"), [(5, 4, 2)], brute=windows),
-    overlapping_same=Case(lambda: QMaxPooling2D((3, 2), (1, 2), "same", quantizer=SAT), [(4, 5, 2)], brute=windows),
+    overlapping_same=Case(
+        lambda: QMaxPooling2D((3, 2), (1, 2), "same", quantizer=SAT), [(4, 5, 2)], brute=windows, io_stream="windows do not overlap"
+    ),
 )
 row(
     "QMaxPooling3D",
-    plain=Case(lambda: QMaxPooling3D((2, 1, 2), quantizer="data"), [(2, 3, 4, 1)], brute=windows, io_parallel=THREE_AXES),
-    same=Case(lambda: QMaxPooling3D(2, padding="same", quantizer=SAT), [(3, 2, 3, 1)], brute=windows, io_parallel=THREE_AXES),
+    plain=Case(lambda: QMaxPooling3D((2, 1, 2), quantizer="data"), [(2, 3, 4, 1)], brute=windows, **VOLUME),
+    same=Case(lambda: QMaxPooling3D(2, padding="same", quantizer=SAT), [(3, 2, 3, 1)], brute=windows, **VOLUME),
 )
 row(
     "QAveragePooling1D",
@@ -115,7 +117,7 @@ row(
 )
 row(
     "QAveragePooling3D",
-    plain=Case(lambda: QAveragePooling3D((1, 2, 3), quantizer=SAT), [(2, 2, 3, 1)], brute=windows, io_parallel=THREE_AXES),
+    plain=Case(lambda: QAveragePooling3D((1, 2, 3), quantizer=SAT), [(2, 2, 3, 1)], brute=windows, **VOLUME),
 )
 row(
     "QGlobalMaxPooling1D",

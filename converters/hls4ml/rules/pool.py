@@ -70,7 +70,7 @@ def _sum_pool(context: Context, node: Node) -> Iterator[Layer]:
     user = context.only_user(node.name)
     share = context.const(user.inputs[1]) if user is not None and user.op == "multiply" else None
     if user is not None and share is not None and share.mantissa.size == 1 and is_power_of_two(share):
-        result, kernel, fixed = user.name, share.mantissa.reshape(1), share.format.reshape(1)
+        result, kernel, fixed = user.name, share.mantissa.reshape(1), share.format.reshape((1,))
         context.done.add(user.name)
     shape = (*node.attrs["pool"], 1, context.shape(node.name)[-1])
     taps = Const.minimal("taps", np.broadcast_to(kernel, shape), np.broadcast_to(fixed.f, shape))

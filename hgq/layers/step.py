@@ -13,6 +13,7 @@ import keras
 import tensorflow as tf
 
 from hgq import quantizers
+from hgq.errors import ConfigError
 from hgq.layers import activations, functions
 from hgq.layers.base import quantize_to_ir
 from hgq.layers.function_table import FunctionTable
@@ -44,7 +45,14 @@ class Nonlinearity(keras.layers.Layer):
         else:
             self.activation = activations.known(activation, owner)
             made = quantizers.get("data" if quantizer == "auto" else quantizer, "data", f"{self.name}_quantizer")
-            self.quantizer = made if made is not None else quantizers.get("data", "data", f"{self.name}_quantizer")
+            if made is None:
+                raise ConfigError(
+                    "A recurrent layer quantizes the result of each of its activations: products read it.",
+                    where=f"layer {owner}, {self.name}",
+                    expected='a quantizer, such as "auto" or "kif(i0=1, f0=6)"',
+                    received="None",
+                )
+            self.quantizer = made
 
     @property
     def identifier(self) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, ClassVar
 
 import keras
@@ -107,7 +108,7 @@ class BinaryQuantizer(_Coded):
 
     def cost(self):
         """One EBOP an element of data: the constant that makes -1 and 1 of one bit."""
-        return tf.constant(float(np.prod(self._shape[1:])))
+        return tf.constant(float(math.prod(size or 1 for size in self._shape[1:])))
 
     def to_ir(self, b: GraphBuilder, x: Ref, name: str) -> Ref:
         """One bit that is -2 s where x is negative, plus s."""

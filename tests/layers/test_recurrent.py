@@ -137,6 +137,7 @@ def test_the_penalty_on_bits_is_charged_once():
         (lambda: QLSTM(2, stateful=True), r"stateful layer cannot[\s\S]*whole sequence"),
         (lambda: QLSTM(2, "sine-ish"), "Unknown activation"),
         (lambda: QLSTM(2, state_quantizer=None), "needs its state_quantizer"),
+        (lambda: QSimpleRNN(2, "relu", state_quantizer=None), "quantizes the result of each"),
         (lambda: QLSTM(2).build((None, 3)), r"sequence of vectors[\s\S]*batch, steps, features"),
         (lambda: QLSTM(2).build((None, None, 3)), "static input shape"),
         (lambda: QSimpleRNN(2, "relu")(np.zeros((1, 2, 2)), initial_state=[np.zeros((1, 2))]), "starts at 0"),

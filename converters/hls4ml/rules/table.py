@@ -9,10 +9,11 @@ import numpy as np
 
 from hgq.ir import tables
 from hgq.ir.graph import Const, Node
+from hgq.ir.ops import MOVES
 from hgq.numerics import Fixed, Ints, rescale
 
 from ..types import type_name
-from .base import Context, Layer, lowers, refused
+from .base import PREVIOUS, Context, Layer, kept, lowers, refused
 
 LONGEST = 16
 """Most bits of a tensor that is an index."""
@@ -26,7 +27,14 @@ def _lookup(context: Context, node: Node) -> Iterator[Layer]:
     table = _merged(node, context.formats[x], rescale(const.mantissa, const.format.f, f, "TRN"))
     one = Const.minimal(name, table, np.full(table.shape, f))
     types = {"result": context.type_of(node.name), "table": type_name(one.format)}
-    yield Layer(node.name, "UnaryLUT", (x,), types, {"n_in": prod(context.shape(x)), "table_data": one.value, "activation": "unary_lut"})
+    source = x
+    if any(earlier.name == x and earlier.op in MOVES for earlier in context.graph.nodes):
+        # what is only moved keeps the type of all that it was taken from, and the table is indexed by the bits of the type
+        yield kept(context, None, x, context.formats[x])
+        source = PREVIOUS
+    yield Layer(
+        node.name, "UnaryLUT", (source,), types, {"n_in": prod(context.shape(x)), "table_data": one.value, "activation": "unary_lut"}
+    )
 
 
 def _merged(node: Node, reach: Fixed, entries: Ints) -> Ints:

@@ -115,8 +115,8 @@ class QMultiHeadAttention(QLayer):
     def build(self, query_shape, value_shape=None, key_shape=None) -> None:
         self._value_given, self._key_given = value_shape is not None, key_shape is not None
         query = tuple(query_shape)
-        value = tuple(value_shape) if self._value_given else query
-        key = tuple(key_shape) if self._key_given else value
+        value = query if value_shape is None else tuple(value_shape)
+        key = value if key_shape is None else tuple(key_shape)
         for shape in (query, value, key):
             self._positions_shape(shape)
         self._sequences = (query, key)
@@ -210,7 +210,9 @@ class QMultiHeadAttention(QLayer):
             self._set_masks()
         return super().__call__(query, value, key, attention_mask, use_causal_mask=use_causal_mask, **kwargs)
 
-    def call(self, query, value=None, key=None, attention_mask=None, use_causal_mask=False, training=None):
+    def call(  # pyright: ignore[reportIncompatibleMethodOverride]  Keras' arguments
+        self, query, value=None, key=None, attention_mask=None, use_causal_mask=False, training=None
+    ):
         """As `__call__`."""
         value = query if value is None else value
         return super().call([query, value, value if key is None else key, attention_mask], training)
@@ -250,7 +252,7 @@ class QMultiHeadAttention(QLayer):
         """What is done to value and key before anything else."""
         return value, key
 
-    def _spread_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+    def _spread_shape(self, shape: tuple[int | None, ...]) -> tuple[Any, ...]:
         """The shape of a mask (batch, shared positions…, query's, key's) with an axis for the heads."""
         axes = len(self.softmax.axis) * 2
         if len(shape) != len(self._score_shape) - 1:
@@ -283,7 +285,9 @@ class QMultiHeadAttention(QLayer):
     def _shortened_to_ir(self, b: GraphBuilder, value: Ref, key: Ref) -> tuple[Ref, Ref]:
         return value, key
 
-    def compute_output_shape(self, query_shape, value_shape=None, key_shape=None):
+    def compute_output_shape(  # pyright: ignore[reportIncompatibleMethodOverride]  Keras' arguments
+        self, query_shape, value_shape=None, key_shape=None
+    ):
         query_shape = tuple(query_shape[0] if isinstance(query_shape[0], list | tuple) else query_shape)
         outputs = query_shape[-1:] if self.partial_output_shape is None else self.partial_output_shape
         return (*query_shape[:-1], *outputs)

@@ -225,7 +225,7 @@ def look_up(function: Function, x):
 
 def values_of(function: Function, x: NDArray[np.float64]) -> NDArray[np.float32]:
     """What `look_up` gives, in NumPy: for freezing."""
-    x = np.asarray(x, np.float32)
-    pattern = np.abs(x).view(np.int32)
+    short = np.asarray(x, np.float32)
+    pattern = np.abs(short).view(np.int32)
     entry = np.clip((pattern >> _DROP) - (_FIRST - 1), 0, _COUNT)
-    return master(function)[entry + np.where(x < 0, _COUNT + 1, 0)]
+    return master(function)[entry + np.where(short < 0, _COUNT + 1, 0)]

@@ -146,7 +146,7 @@ class QSoftmax(QLayer):
         self.mask_shape = tuple(mask.shape)
         return super().__call__(inputs, mask=mask, **kwargs)
 
-    def call(self, inputs, mask=None, training=None):
+    def call(self, inputs, mask=None, training=None):  # pyright: ignore[reportIncompatibleMethodOverride]  Keras' softmax has this order
         """As `__call__`; masks that Keras passes on by itself are refused."""
         if mask is None or isinstance(inputs, list | tuple):  # of a list, Keras passes a list of masks that it knows itself
             return super().call(inputs, training)
@@ -190,8 +190,9 @@ class QSoftmax(QLayer):
     def _stand_ins(self) -> NDArray[np.int64]:
         """For each element, in C order, itself, or, if it takes no part, one of its row that does: this leaves the maximum alone."""
         numbers = np.arange(math.prod(self.sample_shape)).reshape(self.sample_shape)
-        first = np.where(self._taking_part, numbers, numbers.size).min(axis=self._axes, keepdims=True)
-        return np.where(self._taking_part | (first == numbers.size), numbers, first).ravel()
+        taking_part = np.ones(self.sample_shape, bool) if self._taking_part is None else self._taking_part
+        first = np.where(taking_part, numbers, numbers.size).min(axis=self._axes, keepdims=True)
+        return np.where(taking_part | (first == numbers.size), numbers, first).ravel()
 
     def cost(self):
         mask_bits = None if self.mask_shape is None else tf.ones(self.mask_shape[1:])

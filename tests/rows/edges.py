@@ -28,17 +28,17 @@ def edges(layer) -> float:
     return float(positions * total)
 
 
-ONE = "one table"
+REFUSED = {"io_parallel": "one table", "io_stream": "one circuit casts all pixels"}
 row(
     "QDenseT",
-    plain=Case(lambda: QDenseT(3), [(4,)], brute=edges, io_parallel=ONE),
-    positions=Case(lambda: QDenseT(2, hidden=2, use_bias=False), [(2, 3)], brute=edges, io_parallel=ONE),
+    plain=Case(lambda: QDenseT(3), [(4,)], brute=edges, **REFUSED),
+    positions=Case(lambda: QDenseT(2, hidden=2, use_bias=False), [(2, 3)], brute=edges, **REFUSED),
     channels=Case(
         lambda: QDenseT(2, edge_quantizer="kif(i0=1, f0=2, overflow=SAT)", table_quantizer="data(granularity=channel)"),
         [(3,)],
         brute=edges,
-        io_parallel=ONE,
+        **REFUSED,
     ),
 )
-row("QConv1DT", causal=Case(lambda: QConv1DT(2, 2, padding="causal", dilation_rate=2), [(4, 2)], brute=edges, io_parallel=ONE))
-row("QConv2DT", strided=Case(lambda: QConv2DT(2, 2, strides=(2, 1), padding="same"), [(3, 3, 1)], brute=edges, io_parallel=ONE))
+row("QConv1DT", causal=Case(lambda: QConv1DT(2, 2, padding="causal", dilation_rate=2), [(4, 2)], brute=edges, **REFUSED))
+row("QConv2DT", strided=Case(lambda: QConv2DT(2, 2, strides=(2, 1), padding="same"), [(3, 3, 1)], brute=edges, **REFUSED))

@@ -141,6 +141,9 @@ row(
 row(
     "keras.layers.Bidirectional",
     concat=Case(
-        lambda: keras.layers.Bidirectional(QSimpleRNN(2, "hard_tanh", return_sequences=True, **SMALL)), [(2, 2)], brute=both(simple)
+        lambda: keras.layers.Bidirectional(QSimpleRNN(2, "hard_tanh", return_sequences=True, **SMALL)),
+        [(2, 2)],
+        brute=both(simple),
+        io_stream="one circuit casts all pixels",
     ),
 )

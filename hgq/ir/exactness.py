@@ -11,7 +11,7 @@ from hgq.ir.ranges import NO_BITS, RangeArray
 from hgq.numerics import MAX_WIDTH, bit_length
 
 FLOAT32_BITS = 24
-MERGES = ("add", "subtract", "product")
+MERGES = ("add", "subtract", "product", "multiply")
 SUMS = ("matmul", "conv", "einsum", "sum_pool", "reduce_sum")
 
 
@@ -24,7 +24,7 @@ def beyond_float32(graph: Graph) -> list[str]:
     values = evaluate(graph, {port.name: RangeArray.of_format(port.format) for port in graph.inputs})
     problems = []
     for node in graph.nodes:
-        if node.op in MERGES and not any(name in graph.consts for name in node.inputs):
+        if node.op in MERGES:
             problems += _merge(node, values[node.name])
         if node.op not in SUMS:
             continue

@@ -124,3 +124,13 @@ def test_a_sum_beyond_float32_is_named():
     x = b.input("x", Fixed(1, 22, np.zeros(8)), "RND", "SAT")
     (problem,) = beyond_float32(b.graph(b.op("reduce_sum", x, axes=(0,))))
     assert "25 bits, float32 holds 24" in problem
+
+
+@pytest.mark.parametrize(("op", "mantissa", "bits"), [("multiply", 255, 28), ("add", (1 << 24) + 1, 25)])
+def test_an_operation_with_a_constant_beyond_float32_is_named(op, mantissa, bits):
+    from hgq.ir.exactness import beyond_float32
+
+    b = GraphBuilder("wide")
+    x = b.input("x", Fixed(0, 20, np.zeros(2)), "RND", "SAT")
+    (problem,) = beyond_float32(b.graph(b.op(op, x, b.constant(np.array([mantissa]), Fixed(0, 30, 0), "c"))))
+    assert f"{op} may need {bits} bits, float32 holds 24" in problem

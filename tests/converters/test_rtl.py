@@ -431,6 +431,19 @@ def test_verilator_on_random_graphs(seed, tmp_path):
 
 @needs_verilator
 @pytest.mark.slow
+@pytest.mark.parametrize("case", ["shared", "element"])
+def test_verilator_on_tables(case, tmp_path):
+    simulated(random_lookup_graph(case, 6), Options(extra={"latency_cutoff": "2"}), tmp_path, 1000)
+
+
+@needs_ghdl
+@pytest.mark.parametrize("case", ["shared", "channel"])
+def test_ghdl_on_tables(case, tmp_path):
+    simulated(random_lookup_graph(case, 2), Options(extra={"flavor": "vhdl"}), tmp_path, 200)
+
+
+@needs_verilator
+@pytest.mark.slow
 def test_makefile_of_the_project(tmp_path):
     verilator = tools.require("verilator")
     folder = rtl.emit(random_graph(6, (6, 5, 3)), Options()).write(tmp_path / "project")

@@ -2,6 +2,7 @@
 
     python scripts/layer_table.py                 everything; minutes to an hour, since g++ compiles each case once or twice
     python scripts/layer_table.py --only QDense   some rows
+    python scripts/layer_table.py --part 1/2      every second row; with --part 2/2 beside it, two cores work
     python scripts/layer_table.py --render        docs/layers.md again from docs/layers.json
 
 docs/layers.json keeps what was seen, by the digest of the frozen graph: an interrupted run goes on where it was, and what was exact for the
@@ -11,11 +12,13 @@ same graph is not run again unless --again is given. tests/test_layer_table.py c
 from __future__ import annotations
 
 import argparse
+import fcntl
 import inspect
 import json
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,41 +35,68 @@ EXACT = "exact"
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", help="rows whose name contains one of these")
+    parser.add_argument("--part", default="1/1", help="K/N: the K-th of N parts of the rows")
     parser.add_argument("--again", action="store_true", help="run also what was seen already")
     parser.add_argument("--render", action="store_true", help="write the page, run nothing")
     options = parser.parse_args()
-    seen: dict[str, Any] = json.loads(SEEN.read_text()) if SEEN.is_file() else {}
     if not options.render:
         sys.path.insert(0, str(ROOT))
-        run(seen, options.only, options.again)
-    PAGE.write_text(render(seen))
+        run(options.only, options.part, options.again)
+    with stored() as seen:
+        PAGE.write_text(render(seen))
     wrong = [f"{row}, {case}, {column}" for row, case, column, outcome in outcomes(seen) if outcome.startswith("WRONG")]
     print("\n".join(wrong) or f"{PAGE}: no mismatch")
     return 1 if wrong else 0
 
 
-def run(seen: dict[str, Any], only: list[str] | None, again: bool) -> None:
-    """Fill `seen`, and save it after every case."""
+@contextmanager
+def stored() -> Iterator[dict[str, Any]]:
+    """What was seen so far; what is changed inside is saved. Processes take turns."""
+    with SEEN.open("a+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.seek(0)
+        text = file.read()
+        seen: dict[str, Any] = json.loads(text) if text else {}
+        yield seen
+        changed = json.dumps(seen, indent=1, sort_keys=True) + "\n"
+        if changed != text:
+            file.truncate(0)
+            file.write(changed)
+
+
+def run(only: list[str] | None, part: str, again: bool) -> None:
+    """Run cases, and save what was seen of each."""
     from tests.check_layer import catalogue
 
-    rows = {name: cases for name, cases in catalogue().items() if not only or any(part in name for part in only)}
-    for name in list(seen):
-        if not only and name not in rows:
-            del seen[name]
+    everything = catalogue()
+    with stored() as seen:
+        for row in [row for row in seen if row not in everything]:
+            del seen[row]
+        for row, content in seen.items():
+            content["cases"] = {label: result for label, result in content["cases"].items() if label in everything[row]}
+    first, step = map(int, part.split("/"))
+    rows = {name: cases for name, cases in everything.items() if not only or any(text in name for text in only)}
+    rows = dict(list(rows.items())[first - 1 :: step])
     with Progress(console=Console(stderr=True)) as progress, tempfile.TemporaryDirectory() as workdir:
         task = progress.add_task("", total=sum(map(len, rows.values())))
         for name, cases in rows.items():
-            before = seen.get(name, {}).get("cases", {})
-            seen[name] = {"summary": "", "cases": {label: before[label] for label in cases if label in before}}
             for label, case in cases.items():
                 progress.update(task, description=f"{name} {label}")
-                seen[name]["summary"] = observe(case, label, seen[name]["cases"], again, Path(workdir))
-                SEEN.write_text(json.dumps(seen, indent=1, sort_keys=True) + "\n")
+                with stored() as seen:
+                    earlier = seen.get(name, {}).get("cases", {}).get(label, {})
+                summary, result = observe(case, {} if again else earlier, Path(workdir))
+                with stored() as seen:
+                    content = seen.setdefault(name, {"cases": {}})
+                    content["summary"], content["cases"][label] = summary, result
                 progress.advance(task)
 
 
-def observe(case: Any, label: str, results: dict[str, Any], again: bool, workdir: Path) -> str:
-    """Run one case in all representations; returns the first sentence of its layer's documentation."""
+def observe(case: Any, earlier: dict[str, Any], workdir: Path) -> tuple[str, dict[str, Any]]:
+    """Run one case in all representations, save those that were exact `earlier` for the same graph.
+
+    Returns:
+        The first sentence of the layer's documentation, and what was seen.
+    """
     from hgq.converters.hls4ml import HLS4ML
 
     from hgq import plugins
@@ -75,11 +105,8 @@ def observe(case: Any, label: str, results: dict[str, Any], again: bool, workdir
 
     subject = Subject(case)
     doc = (inspect.getdoc(type(subject.layer)) or "").replace("\n", " ").split(". ")[0].rstrip(".")
-    digest, earlier = subject.optimized.digest(), results.get(label, {})
-    known = {} if again or earlier.get("digest") != digest else {column for column in COLUMNS if earlier.get(column) == EXACT}
-    if len(known) == len(COLUMNS):
-        return doc
-
+    digest = subject.optimized.digest()
+    known = {column for column in COLUMNS if earlier.get("digest") == digest and earlier.get(column) == EXACT}
     graph, data = subject.optimized, subject.data
 
     def equal(simulated: dict[str, Any]) -> None:
@@ -95,8 +122,7 @@ def observe(case: Any, label: str, results: dict[str, Any], again: bool, workdir
         "io_stream": lambda: compiled("io_stream"),
     }
     seen = {column: EXACT if column in known else outcome_of(attempt) for column, attempt in attempts.items()}
-    results[label] = {"digest": digest, "samples": len(subject.golden), **seen}
-    return doc
+    return doc, {"digest": digest, "samples": len(subject.golden), **seen}
 
 
 def outcome_of(attempt: Callable[[], Any]) -> str:

@@ -62,3 +62,9 @@ row(
         brute=scale_and_offset,
     ),
 )
+KINDS = ("binary", "ternary", "po2", "minifloat")
+row(
+    "QDense with other quantizers",
+    **{f"{kind}_weights": Case(lambda kind=kind: QDense(3, kernel_quantizer=kind), [(4,)], brute=matrix_products) for kind in KINDS},
+    ternary_data=Case(lambda: QDense(3, input_quantizer="ternary"), [(4,)], brute=matrix_products),
+)

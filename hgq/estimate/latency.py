@@ -61,7 +61,7 @@ def of_pipeline(structure: Structure, device: Device, lut: Interval, clock_ns: f
     return _timed(Interval.exact(structure.cycles), Interval.exact(structure.interval), reached, clock_ns)
 
 
-def of_hls_latency(ebops: int, device: Device, lut: Interval, clock_ns: float, turns: Sequence[int] = ()) -> Latency:
+def of_hls_latency(ebops: float, device: Device, lut: Interval, clock_ns: float, turns: Sequence[int] = ()) -> Latency:
     """hls4ml's latency strategy, from published cycles; II is 1 because everything is unrolled, save where positions take `turns`."""
     slope, offset = HLS_DELAY_NS
     delay = HLS_DELAY_SPREAD * max(slope * math.log(max(ebops, 1)) + offset, HLS_DELAY_FLOOR_NS)

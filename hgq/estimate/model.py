@@ -31,7 +31,7 @@ class LayerEstimate:
     """
 
     layer: str
-    ebops: int
+    ebops: float
     counts: Counts | None
     cycles: float | None
 
@@ -60,7 +60,7 @@ class Estimate:
     strategy: str
     device: Device
     clock_ns: float
-    ebops: int
+    ebops: float
     counts: Counts
     timing: latency.Latency
     layers: tuple[LayerEstimate, ...]
@@ -135,7 +135,7 @@ def estimate(graph: Graph, part: str, clock_ns: float, backend: str = "rtl", opt
 
 
 def _hls4ml(
-    graph: Graph, device: Device, asked: Options, ebops: int
+    graph: Graph, device: Device, asked: Options, ebops: float
 ) -> tuple[str, Structure | None, Counts, latency.Latency, tuple[str, ...]]:
     """hls4ml has no estimate of its own, and no open tool can synthesise its C++: published numbers stand in."""
     if device.family.vendor != "AMD":
@@ -186,7 +186,7 @@ def _structure(graph: Graph, backend: str, asked: Options) -> Structure:
 
 
 def _layers(
-    ebops: Mapping[str, int], structure: Structure | None, counts: Mapping[str, Counts], timing: latency.Latency
+    ebops: Mapping[str, float], structure: Structure | None, counts: Mapping[str, Counts], timing: latency.Latency
 ) -> tuple[LayerEstimate, ...]:
     depth_of = structure.depth_of if structure is not None else {}
     depth = sum(depth_of.values())

@@ -84,7 +84,7 @@ def hls_distributed_arithmetic(cost: float, device: Device) -> Counts:
     return Counts(lut.rounded(), (lut * DA_FF_PER_LUT).rounded(), NONE, NONE)
 
 
-def hls_latency(ebops: int, candidates: int) -> Counts:
+def hls_latency(ebops: float, candidates: int) -> Counts:
     """hls4ml's latency strategy: every product unrolled, HLS chooses between LUTs and DSPs.
 
     Args:
@@ -178,7 +178,7 @@ def by_layer(graph: Graph, values: Mapping[str, Any]) -> dict[str, Any]:
     return sums
 
 
-def layer_ebops(graph: Graph) -> dict[str, int]:
+def layer_ebops(graph: Graph) -> dict[str, float]:
     """EBOPs of each Keras layer path."""
     return by_layer(graph, ebops_by_node(graph))
 

@@ -153,7 +153,7 @@ def _thin(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     return [points[round(i * step)] for i in range(MOST_POINTS)]
 
 
-def _nearest(points: list[tuple[float, float]], ebops: int) -> tuple[float, float] | None:
+def _nearest(points: list[tuple[float, float]], ebops: float) -> tuple[float, float] | None:
     """The point that is this model, if one is within a tenth of its EBOPs."""
     near = [p for p in points if abs(p[0] - ebops) <= 0.1 * ebops]
     return min(near, key=lambda p: abs(p[0] - ebops)) if near else None

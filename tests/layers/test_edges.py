@@ -109,6 +109,7 @@ def test_with_straight_lines_it_is_a_convolution(table, convolution, shape):
     assert layer.compute_output_shape((None, *shape)) == convolution.compute_output_shape((None, *shape))
 
 
+@pytest.mark.slow
 def test_it_learns_what_no_dense_layer_can():
     x = RNG.uniform(-2, 2, (2048, 2)).astype(np.float32)
     y = (x[:, :1] ** 2 - np.abs(x[:, 1:])).astype(np.float32)

@@ -76,6 +76,10 @@ class QLayer(keras.layers.Layer):
         """Add this layer's inference, as frozen now, to the graph."""
         raise NotImplementedError(f"{type(self).__name__} defines no to_ir().")
 
+    def quantized_constants(self) -> dict[str, Any]:
+        """What the quantizers of constants quantize in inference, by the quantizers' attribute names: for statistics of bits."""
+        return {}
+
     def compute_output_shape(self, input_shape):
         return input_shape
 

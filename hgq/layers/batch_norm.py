@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import keras
 import tensorflow as tf
@@ -70,6 +70,9 @@ class QBatchNormalization(NormalizingLayer):
         """Scale and offset of inference, before quantization, float32."""
         scale, offset = self._folded_moving()
         return tf.cast(scale, tf.float32), tf.cast(offset, tf.float32)
+
+    def quantized_constants(self) -> dict[str, Any]:
+        return dict(zip(("scale_quantizer", "offset_quantizer"), self.folded(), strict=True))
 
     def cost(self):
         scale, offset = self.folded()

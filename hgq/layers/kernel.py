@@ -171,6 +171,10 @@ class KernelLayer(QLayer):
         y = activations.apply(self.activation, y)
         return y if self.output_quantizer is None else self.output_quantizer(y, training=training)
 
+    def quantized_constants(self) -> dict[str, Any]:
+        kernel, bias = self.constants()
+        return {"kernel_quantizer": kernel, "bias_quantizer": bias}
+
     def cost(self):
         kernel, bias = self.constants()
         return self.linear_cost(

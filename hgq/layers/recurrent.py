@@ -241,6 +241,13 @@ class QRecurrent(QLayer):
     def _order(self) -> list[int]:
         return list(range(self._shape[0]))[:: -1 if self.go_backwards else 1]
 
+    def quantized_constants(self) -> dict[str, Any]:
+        return {
+            "kernel_quantizer": self.kernel,
+            "recurrent_quantizer": self.recurrent_kernel,
+            "bias_quantizer": self.arranged_bias() if self.bias_quantizer is not None else None,
+        }
+
     def cost(self):
         shape = (self._shape[0], self.units)
         order = self._order()

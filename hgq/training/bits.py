@@ -31,17 +31,17 @@ def histogram(model: keras.Model) -> list[tuple[str, str, int, int]]:
 def _widths(model: keras.Model) -> Iterator[tuple[str, str, np.ndarray]]:
     from hgq.layers import qlayers
     from hgq.numerics import Fixed
+    from hgq.quantizers import Quantizer
 
     for layer in qlayers(model):
-        for name in ("input_quantizer", "kernel_quantizer", "bias_quantizer", "output_quantizer"):
-            quantizer = getattr(layer, name, None)
-            if quantizer is None or not quantizer.built:
+        constants = layer.quantized_constants() if layer.built else {}
+        for name, quantizer in vars(layer).items():
+            if not isinstance(quantizer, Quantizer) or not quantizer.built:
                 continue
-            constant = getattr(layer, name.removesuffix("_quantizer"), None) if quantizer.constant else None
             if not quantizer.constant:
                 yield layer.name, name, quantizer.format().width
-            elif constant is not None:
-                mantissa, fixed = quantizer.quantized_constant(np.asarray(constant))
+            elif constants.get(name) is not None:
+                mantissa, fixed = quantizer.quantized_constant(np.asarray(constants[name]))
                 yield layer.name, name, Fixed.minimal(mantissa, fixed.f).width
 
 

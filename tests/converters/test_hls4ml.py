@@ -461,3 +461,14 @@ def test_tables_of_elements_become_one_where_they_agree():
     table[1, 0] = 4
     with pytest.raises(LoweringError, match="granularity=tensor"):
         lower(b.graph(b.lookup(b.input("z", fixed, "RND", "SAT"), table, Fixed(0, 4, 0), fixed, "g")), Settings())
+
+
+def test_a_quantizer_wider_than_its_values_may_be_moved():
+    """hls4ml gives a moved tensor its operand's type: the type of a quantized tensor is that of its values, not of its declared formats."""
+    b = GraphBuilder("moved")
+    x = b.quantize(
+        b.input("x", Fixed(1, np.full((4, 3), 3), np.full((4, 3), 2)), "RND", "WRAP"), Fixed(1, 4, np.full((4, 3), 5)), "RND", "SAT"
+    )
+    program = lower(b.graph(b.op("reduce_sum", x, axes=(0,))), Settings())
+    (moved,) = (layer for layer in program.layers if layer["class_name"] == "Transpose")
+    assert program.types[moved["name"]] == program.types[moved["inputs"][0]]

@@ -27,7 +27,7 @@ def _quantize(context: Context, node: Node) -> Iterator[Layer]:
         overflow = "WRAP"
     if context.settings.stream and len(fixed.shape) > 1:
         fixed = _of_channels(node, context.formats[node.inputs[0]], fixed.canonical(), rounding, overflow)
-    yield cast(context, node.name, node.inputs[0], fixed, rounding, overflow)
+    yield cast(context, node.name, node.inputs[0], fixed, rounding, overflow, result=context.type_of(node.name))
 
 
 def _of_channels(node: Node, x: Fixed, fixed: Fixed, rounding: str, overflow: str) -> Fixed:

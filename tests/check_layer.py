@@ -9,8 +9,9 @@ A *row* of the catalogue is a layer (or several of one family), a *case* is one 
         per_tensor=Case(lambda: QDense(3, input_quantizer="data(granularity=tensor)"), [(4,)], brute=dense_by_loops),
     )
 
-``tests/test_layer_contract.py`` then checks each case with `check_layer`, and ``scripts/layer_table.py`` gives the row its line in
-``docs/layers.md``, C simulation included. Nothing here looks at what a layer is: all it knows is Keras, the graph and the backends.
+``tests/contract/test_<family>.py`` then checks each case with `check_layer` (a file a family, so that cores share them), and
+``scripts/layer_table.py`` gives the row its line in ``docs/layers.md``, C simulation included. Nothing here looks at what a layer is: all it
+knows is Keras, the graph and the backends.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from unittest import mock
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
 from hgq import plugins
@@ -140,6 +142,18 @@ def catalogue() -> dict[str, dict[str, Case]]:
     for module in sorted(pkgutil.iter_modules(tests.rows.__path__), key=lambda module: module.name):
         importlib.import_module(f"tests.rows.{module.name}")
     return ROWS
+
+
+def contract_of(family: str) -> Callable[..., None]:
+    """The test of all cases that ``tests/rows/<family>.py`` writes."""
+    everything = [(name, label, case) for name, cases in catalogue().items() for label, case in cases.items()]
+    chosen = [(name, label) for name, label, case in everything if case.make.__module__ == f"tests.rows.{family}"]
+
+    @pytest.mark.parametrize(("name", "label"), chosen)
+    def test_layer(name: str, label: str) -> None:
+        check_layer(ROWS[name][label])
+
+    return test_layer
 
 
 # ---- the contract ----------------------------------------

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import keras
 import pytest
 import tensorflow as tf
 
 from hgq.layers import QDense
-from tests.check_layer import Case, check_layer
+from tests.check_layer import Case, catalogue, check_layer
 from tests.rows.dense import matrix_products
 
 
@@ -66,3 +68,9 @@ def test_a_broken_layer_is_found_out(broken):
 def test_a_refusal_that_does_not_happen_is_found_out(backend):
     with pytest.raises(AssertionError, match="takes it, though the case says that it refuses"):
         check_layer(Case(lambda: QDense(3), [(4,)], brute=matrix_products, **{backend: "cannot"}))
+
+
+def test_every_row_is_tested():
+    families = {case.make.__module__ for cases in catalogue().values() for case in cases.values()}
+    files = Path(__file__).with_name("contract").glob("test_*.py")
+    assert {f"tests.rows.{file.stem.removeprefix('test_')}" for file in files} == families

@@ -1,0 +1,7 @@
+"""Every case of `tests.rows.attention` keeps the contract of layers."""
+
+from __future__ import annotations
+
+from tests.check_layer import contract_of
+
+test_layer = contract_of("attention")

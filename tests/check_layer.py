@@ -10,8 +10,8 @@ A *row* of the catalogue is a layer (or several of one family), a *case* is one 
     )
 
 ``tests/contract/test_<family>.py`` then checks each case with `check_layer` (a file a family, so that cores share them), and
-``scripts/layer_table.py`` gives the row its line in ``docs/layers.md``, C simulation included. Nothing here looks at what a layer is: all it
-knows is Keras, the graph and the backends.
+``scripts/layer_table.py`` gives the row its line in ``docs/layers.md``, C simulation included. Nothing here looks at what a layer is:
+all it knows is Keras, the graph and the backends.
 """
 
 from __future__ import annotations

@@ -154,7 +154,7 @@ def render(seen: dict[str, Any]) -> str:
     notes: dict[str, int] = {}
 
     def cell(results: dict[str, Any], column: str) -> str:
-        refused = {label: result[column] for label, result in results.items() if result[column] != EXACT}
+        refused = {label: result[column].split(" Received: ")[0] for label, result in results.items() if result[column] != EXACT}
         marks = sorted({notes.setdefault(reason, len(notes) + 1) for reason in refused.values()})
         noted = " ".join(f"[{mark}]" for mark in marks)
         if not refused:
@@ -172,7 +172,7 @@ def render(seen: dict[str, Any]) -> str:
         f"| {name(row)} | {', '.join(seen[row]['cases'])} | " + " | ".join(cell(seen[row]["cases"], column) for column in COLUMNS) + " |"
         for row in order
     ]
-    meanings = [f"- {name(row)}: {seen[row]['summary']}." for row in order if not row.startswith("keras.")]
+    meanings = [f"- {name(row)}: {seen[row]['summary'].split('::')[0]}." for row in order if not row.startswith("keras.")]
     listed = [f"{number}. {reason}" for reason, number in notes.items()]
     return "\n".join(
         [

@@ -105,7 +105,8 @@ class Rule(Section):
         match: Regular expression, searched in the layer's name.
         weight, bias, activation: Quantizers by string (see `hgq.quantizers.get`), for a layer's constants and its *input*; None leaves the
             layer's default.
-        gradients: Gradient quantizer by string; None for full precision.
+        gradients: How the backward pass of these layers computes gradients, as `hgq.gradients.get` takes it; ``"none"`` is full precision,
+            None what ``train.gradients`` says.
     """
 
     match: str
@@ -147,6 +148,8 @@ class TrainSection(Section):
         seed: Of everything random: initial weights, order of samples, dropout, stochastic rounding.
         jit_compile: Compile the training step with XLA; right for dense networks on a CPU, wrong for convolutions there.
         beta: Weight of one EBOP in the loss: a number, or knots of a piecewise schedule. None where a budget steers it.
+        gradients: How the backward pass of layers with a kernel computes gradients, as `hgq.gradients.get` takes it, such as ``luq4``;
+            None for full precision. A rule may say otherwise for some layers.
     """
 
     epochs: Positive = 120
@@ -160,6 +163,7 @@ class TrainSection(Section):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
     jit_compile: bool = True
     beta: Annotated[float, Field(ge=0)] | list[Knot] | None = None
+    gradients: str | None = None
 
     @field_validator("beta")
     @classmethod

@@ -18,6 +18,9 @@ def command(
     data: Annotated[Path | None, typer.Option("--data", help="The .npz file to learn from.", show_default="the recipe's")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Epochs for each budget.", show_default="the recipe's")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Of everything random.", show_default="the recipe's")] = None,
+    gradients: Annotated[
+        str | None, typer.Option("--gradients", help="How to compute gradients: luq4, hlq, int4, nvfp4 …", show_default="the recipe's")
+    ] = None,
     samples: Annotated[
         int | None, typer.Option("--samples", help="Test samples to verify on; 0: none.", show_default="the recipe's")
     ] = None,
@@ -42,6 +45,8 @@ def command(
         changes.setdefault("train", {})["epochs"] = epochs
     if seed is not None:
         changes.setdefault("train", {})["seed"] = seed
+    if gradients is not None:
+        changes.setdefault("train", {})["gradients"] = gradients
     if samples is not None:
         changes["verify"] = {"samples": samples}
     asked = asked.changed(**changes) if changes else asked

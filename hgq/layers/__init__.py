@@ -22,6 +22,7 @@ from hgq.layers.depthwise import (
 )
 from hgq.layers.edges import QConv1DT, QConv2DT, QDenseT
 from hgq.layers.einsum import QDot, QEinsum, QEinsumDense, QEinsumDenseBatchNorm
+from hgq.layers.gradients import with_gradients
 from hgq.layers.layer_norm import QLayerNormalization
 from hgq.layers.merge import QAdd, QAverage, QConcatenate, QMaximum, QMerge, QMinimum, QMultiply, QSubtract
 from hgq.layers.pooling import (
@@ -111,4 +112,5 @@ __all__ = [
     "quantizers",
     "set_beta",
     "total_ebops",
+    "with_gradients",
 ]

@@ -9,7 +9,9 @@ import keras
 import tensorflow as tf
 
 from hgq.errors import ConfigError
+from hgq.gradients import Identifier as GradientIdentifier
 from hgq.layers import activations
+from hgq.layers.backward import BackwardPass
 from hgq.layers.base import QLayer, constant_to_ir, identifier_config, quantize_to_ir
 from hgq.layers.normalizing import NormalizingLayer
 from hgq.quantizers import Identifier, serialize
@@ -41,6 +43,9 @@ class KernelLayer(QLayer):
         parallelization_factor: How many positions (rows, windows) are computed at the same time; it must divide their number. None (or -1)
             for all. With fewer, position n uses the hardware n modulo this, which costs once, and is as wide as the widest of what takes
             turns there; the layer then takes a new sample only every so many cycles. It changes no value.
+        gradients: How the backward pass computes the gradients of data and kernel: None or ``"none"`` (float32), or what
+            `hgq.gradients.get` takes, such as ``"luq4"``. Inference and firmware are the same.
+        gradient_seed: Of the random numbers of that; None draws one.
         beta: Loss per EBOP.
 
     Raises:
@@ -60,10 +65,13 @@ class KernelLayer(QLayer):
         kernel_regularizer=None,
         kernel_constraint=None,
         parallelization_factor: int | None = None,
+        gradients: GradientIdentifier = None,
+        gradient_seed: int | None = None,
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
         self.parallelization_factor = None if parallelization_factor in (None, -1) else parallelization_factor
+        self.backward = BackwardPass(gradients, gradient_seed, self.name)
         self.activation = activations.known(activation, self.name)
         self.use_bias = bool(use_bias)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
@@ -139,6 +147,7 @@ class KernelLayer(QLayer):
         self.kernel_quantizer.build_for(self.arranged(self.kernel))
         self.input_quantizer.build(input_shape)
         self._build_bias(self.bias_shape(tuple(output_shape[1:])))
+        self.backward.build(self)
         if self.output_quantizer is not None:
             self.output_quantizer.build(output_shape)
         self.built = True
@@ -165,11 +174,14 @@ class KernelLayer(QLayer):
     def forward(self, inputs, training=None):
         x = self.input_quantizer(inputs, training=training)
         kernel, bias = self.training_constants(x) if training else self.constants()
-        y = self.linear(x, self.kernel_quantizer(kernel, training=training), training)
+        y = self._product(x, self.kernel_quantizer(kernel, training=training), training)
         if self.bias_quantizer is not None:
             y = y + self.bias_quantizer(bias, training=training)
         y = activations.apply(self.activation, y)
         return y if self.output_quantizer is None else self.output_quantizer(y, training=training)
+
+    def _product(self, x, kernel, training):
+        return self.backward.product(lambda x, kernel: self.linear(x, kernel, training), x, kernel, training)
 
     def quantized_constants(self) -> dict[str, Any]:
         kernel, bias = self.constants()
@@ -201,6 +213,7 @@ class KernelLayer(QLayer):
             "input_quantizer": serialize(self.input_quantizer),
             "output_quantizer": serialize(self.output_quantizer),
             "parallelization_factor": self.parallelization_factor,
+            **self.backward.config(),
             **identifier_config(
                 kernel_initializer=self.kernel_initializer,
                 kernel_regularizer=self.kernel_regularizer,
@@ -282,7 +295,7 @@ class NormalizedLayer(KernelLayer, NormalizingLayer):
         if not self.trainable:
             return self.constants()
         kernel = self.arranged(tf.convert_to_tensor(self.kernel))
-        scale, bias = self._folded(*self._batch_statistics(self.linear(x, kernel, training=True)))
+        scale, bias = self._folded(*self._batch_statistics(self._product(x, kernel, True)))
         return kernel * self.spread(scale), bias
 
     def folded(self) -> tuple[Any, Any]:

@@ -40,8 +40,15 @@ def build_model(recipe: Recipe, data: Dataset) -> keras.Model:
         )
     if not hgq_layers.qlayers(model):
         raise ConfigError("The model has no quantized layer.", where="layers", fix='Use "QDense" instead of "Dense".')
+    if recipe.train.gradients or any(rule.gradients for rule in recipe.rules):
+        model = hgq_layers.with_gradients(model, lambda layer: _gradients_of(layer.name, recipe))
     compile_model(model, recipe)
     return model
+
+
+def _gradients_of(layer: str, recipe: Recipe) -> str | None:
+    rule = next((rule for rule in recipe.rules if re.search(rule.match, layer)), None)
+    return rule.gradients if rule is not None and rule.gradients is not None else recipe.train.gradients
 
 
 def _sequential(recipe: Recipe, data: Dataset) -> keras.Model:
@@ -105,15 +112,6 @@ def _layer(section: LayerSection, index: int, rules: list[Rule], counts: dict[st
             wanted = getattr(rule, place)
             if wanted is not None and argument in known:
                 arguments.setdefault(argument, wanted)
-        if rule.gradients not in (None, "none"):
-            if "gradients" not in known:
-                raise ConfigError(
-                    "This version cannot quantize gradients.",
-                    where=f"the rule that matches {arguments['name']!r}",
-                    expected="gradients left out",
-                    received=rule.gradients,
-                )
-            arguments.setdefault("gradients", rule.gradients)
     try:
         return kind(**arguments)
     except HGQError:

@@ -46,6 +46,7 @@ row(
         [(4,)],
         brute=matrix_products,
     ),
+    luq4=Case(lambda: QDense(3, "relu", gradients="luq4", gradient_seed=1), [(2, 4)], brute=matrix_products),
     hard_tanh=Case(lambda: QDense(3, "hard_tanh", input_quantizer="kbi(overflow=SAT_SYM)"), [(4,)], brute=matrix_products),
 )
 row(

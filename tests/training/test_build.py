@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from hgq import gradients
 from hgq.errors import ConfigError
 from hgq.training.build import build_model
 from hgq.training.run import load_data
@@ -50,6 +51,16 @@ def test_the_first_matching_rule_counts_and_arguments_come_first(recipe):
     assert a.input_quantizer.f0 == 6 and b.input_quantizer.f0 == 1 and c.bias_quantizer.f0 == 2
 
 
+def test_gradients_by_rule_and_for_all(recipe):
+    rules = [{"match": "_2$", "gradients": "none"}, {"match": "_0$", "gradients": "int4"}, {"match": ""}]
+    model = built(recipe(rules=rules, train={"gradients": "luq4"}, model={"widths": [4, 4]}))
+    assert [gradients.serialize(layer.backward.scheme) for layer in model.layers] == [
+        "int4(bits=4, stochastic=True)",
+        "luq(levels=7, samples=1, granularity='tensor', unbiased_rounding=True)",
+        None,
+    ]
+
+
 @pytest.mark.parametrize(
     ("changes", "pattern"),
     [
@@ -62,7 +73,7 @@ def test_the_first_matching_rule_counts_and_arguments_come_first(recipe):
         ({"layers": [{**DENSE, "kernel_quantizer": "kbj()"}]}, r"Not a quantizer"),
         ({"layers": [{"type": "Reshape", "target_shape": [3, 3]}, DENSE]}, r"do not fit together"),
         ({"rules": [{"match": "", "weight": "nonsense"}]}, r"Not a quantizer"),
-        ({"rules": [{"match": "", "gradients": "luq4"}]}, r"cannot quantize gradients"),
+        ({"rules": [{"match": "", "gradients": "luk4"}]}, r"Not a way to compute gradients.*layer qdense_0.*Did you mean 'luq4'"),
         ({"train": {"optimizer": "adamm", "bit_rate": 1.0}}, r"Unknown optimizer.*adamm"),
         ({"train": {"optimizer": "rmsprop", "bit_rate": 2.0}}, r"train\.bit_rate"),
     ],

@@ -1,0 +1,147 @@
+"""What a backward pass on few bits is."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from math import prod
+from typing import Any, ClassVar, TypeVar
+
+import tensorflow as tf
+
+from hgq.gradients import random
+
+Tensor = Any
+Linear = Callable[[Tensor, Tensor], Tensor]
+"""A bilinear function of data and kernel: a matrix product, a convolution, an einsum."""
+
+
+@dataclass(frozen=True)
+class Scheme(ABC):
+    """How the gradients of ``y = linear(x, kernel)`` are computed. Frozen and without state: layers share it.
+
+    The forward pass is not touched. `x` and `kernel` are what the layer's quantizers made: whatever they keep for their own backward pass
+    (masks, gradients of bitwidths) is downstream of the gradients computed here, and linear in them. So an unbiased scheme leaves those of
+    the bitwidths unbiased too.
+    """
+
+    random: ClassVar[bool] = True
+    """Whether it draws random numbers."""
+
+    @abstractmethod
+    def product(self, linear: Linear, x: Tensor, kernel: Tensor, seed: Tensor) -> Tensor:
+        """``linear(x, kernel)``, with gradients computed by this scheme.
+
+        Args:
+            linear: Bilinear, of tensors.
+            x: Data.
+            kernel: Kernel.
+            seed: int32 of shape (2,), of no other call in the same step.
+        """
+
+    def residual_bytes(self, shape: tuple[int, ...]) -> float:
+        """Bytes that must be kept of data of this shape (batch included) until the backward pass, by the scheme's own formula.
+
+        What this process really keeps is more: TensorFlow's fake-quantizers hold float32.
+        """
+        return 4.0 * prod(shape)
+
+
+@dataclass(frozen=True)
+class GradientQuantizer(Scheme):
+    """Quantizes the gradient of the result, element by element; both products of the backward pass read the quantized gradient."""
+
+    unbiased: ClassVar[bool] = True
+    """Whether the mean of the quantized gradient is the gradient."""
+
+    @abstractmethod
+    def quantize(self, g: Tensor, seed: Tensor) -> Tensor:
+        """The quantized gradient, float32, of the shape of `g`: a pure function."""
+
+    def product(self, linear: Linear, x: Tensor, kernel: Tensor, seed: Tensor) -> Tensor:
+        return quantized_gradient(linear(x, kernel), self.quantize, seed)
+
+
+def quantized_gradient(y: Tensor, quantize: Callable[[Tensor, Tensor], Tensor], seed: Tensor) -> Tensor:
+    """`y` itself; its gradient is quantized on the way back."""
+
+    @tf.custom_gradient
+    def identity(y):
+        return tf.identity(y), lambda g: quantize(g, seed)
+
+    return identity(y)
+
+
+@dataclass(frozen=True)
+class BackwardScheme(Scheme):
+    """Owns both products of the backward pass.
+
+    A subclass says what each reads: `for_data` the gradient and the kernel of ``dx = linear'(kernel, g)``, and `for_kernel` the data and
+    the gradient of ``dkernel = linear'(x, g)``. Whatever is quantized in a rotated basis is rotated back first, so that the layer's
+    ordinary backward products (of a convolution, without unfolding it) can take it.
+    """
+
+    @abstractmethod
+    def for_data(self, g: Tensor, kernel: Tensor, seed: Tensor) -> tuple[Tensor, Tensor]:
+        """Gradient and kernel for the gradient of the data."""
+
+    @abstractmethod
+    def for_kernel(self, kept: Any, g: Tensor, seed: Tensor) -> tuple[Tensor, Tensor]:
+        """Data and gradient for the gradient of the kernel.
+
+        Args:
+            kept: What `keep` returned.
+            g: Gradient of the result.
+            seed: For random rounding.
+        """
+
+    def keep(self, x: Tensor, seed: Tensor) -> Any:
+        """What is kept of the data for the backward pass: a nest of tensors."""
+        return x
+
+    def product(self, linear: Linear, x: Tensor, kernel: Tensor, seed: Tensor) -> Tensor:
+        @tf.custom_gradient
+        def bilinear(x, kernel):
+            kept = self.keep(x, random.derived(seed, 1))
+
+            def gradient(g):
+                g_data, w = self.for_data(g, kernel, random.derived(seed, 2))
+                x_kernel, g_kernel = self.for_kernel(kept, g, random.derived(seed, 3))
+                return _pull_back(lambda at: linear(at, w), x, g_data), _pull_back(lambda at: linear(x_kernel, at), kernel, g_kernel)
+
+            return linear(x, kernel), gradient
+
+        return bilinear(x, kernel)
+
+
+def _pull_back(function: Callable[[Tensor], Tensor], at: Tensor, g: Tensor) -> Tensor:
+    """Vector-Jacobian product of a linear function; the value of the function itself is not needed, and a compiled graph drops it."""
+    with tf.GradientTape() as tape:
+        tape.watch(at)
+        y = function(at)
+    return tape.gradient(y, at, output_gradients=g)
+
+
+SchemeType = TypeVar("SchemeType", bound=type[Scheme])
+SCHEMES: dict[str, Callable[..., Scheme]] = {}
+"""What strings can name."""
+
+
+def register(name: str, **preset: Any) -> Callable[[SchemeType], SchemeType]:
+    """Let strings name a scheme: ``@register("mine")``; with arguments, a preset of them. More than one name is fine."""
+
+    def decorate(cls: SchemeType) -> SchemeType:
+        def make(**given: Any) -> Scheme:
+            return cls(**{**preset, **given})
+
+        make.scheme, make.preset = cls, preset  # type: ignore[attr-defined]
+        SCHEMES[name] = make
+        return cls
+
+    return decorate
+
+
+def arguments(scheme: Scheme) -> dict[str, Any]:
+    """The scheme's arguments by name."""
+    return {field.name: getattr(scheme, field.name) for field in fields(scheme)}

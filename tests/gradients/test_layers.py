@@ -1,0 +1,123 @@
+"""Gradients on few bits inside quantized layers: what is unbiased stays so, down to the bitwidths; training and saving work."""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from hgq.errors import ConfigError
+from hgq.freeze import freeze
+from hgq.layers import QActivation, QConv2D, QDense, QDenseBatchNorm, with_gradients
+
+RNG = np.random.default_rng(23)
+SAT = "kif(i0=2, f0=3, overflow=SAT, granularity=channel)"
+
+
+def gradients_of(layer, x, target):
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = layer(x, training=True)
+        loss = tf.reduce_sum(tf.square(y - target))
+    return tape.gradient(loss, [x, *(v.value for v in layer.trainable_variables)])
+
+
+LAYERS = {
+    "dense": (lambda g: QDense(5, "relu", input_quantizer=SAT, gradients=g, gradient_seed=3), (24, 6)),
+    "positions": (lambda g: QDense(5, input_quantizer=SAT, gradients=g, gradient_seed=3), (8, 4, 6)),
+    "conv": (lambda g: QConv2D(4, 3, padding="same", input_quantizer=SAT, gradients=g, gradient_seed=3), (6, 5, 5, 2)),
+}
+
+
+@pytest.mark.parametrize("scheme", ["luq4", "int4", "luq4(samples=2)", "nvfp4"])
+@pytest.mark.parametrize("name", LAYERS)
+def test_gradients_of_data_kernel_bias_and_bitwidths_are_unbiased(name, scheme):
+    """The bias lies behind the quantized gradient and gets it exactly. Power: an error of 1.5 standard errors of the whole vector."""
+    make, shape = LAYERS[name]
+    x = tf.constant(RNG.normal(size=shape).astype(np.float32))
+    keras.utils.set_random_seed(2)
+    exact = make(None)
+    exact(x)
+    target = tf.constant(RNG.normal(size=exact(x).shape).astype(np.float32))
+    layer = make(scheme)
+    layer(x)
+    for own, other in zip(layer.trainable_variables, exact.trainable_variables, strict=True):
+        own.assign(other)
+    expected = gradients_of(exact, x, target)
+    step, draws = tf.function(lambda: gradients_of(layer, x, target)), 200
+    values = [[np.asarray(part, np.float64) for part in step()] for _ in range(draws)]
+    names = ["x", *(v.path.split("/", 1)[1] for v in layer.trainable_variables)]
+    assert any(name.endswith("/f") for name in names) and any(name.endswith("/b") for name in names)
+    moved = 0
+    for number, name in enumerate(names):
+        stacked = np.stack([value[number] for value in values])
+        error = np.linalg.norm(stacked.mean(0) - expected[number].numpy())
+        spread = np.sqrt(stacked.var(axis=0, ddof=1).sum() / draws)
+        assert error <= 1.5 * spread + 1e-4 * (np.linalg.norm(expected[number]) + 1e-6), f"{name}: {error} with a deviation of {spread}"
+        moved += spread > 0
+    assert moved >= 4, "hardly anything was quantized"
+
+
+def test_inference_does_not_know_of_it():
+    x = RNG.normal(size=(10, 6)).astype(np.float32)
+    plain, layer = QDense(5), QDense(5, gradients="luq4")
+    for one in (plain, layer):
+        one(x)
+    for own, other in zip(layer.trainable_variables, plain.trainable_variables, strict=True):
+        own.assign(other)
+    np.testing.assert_array_equal(layer(x), plain(x))
+    assert int(layer.backward._draws) == 0
+
+
+@pytest.mark.parametrize("jit", [True, False])
+@pytest.mark.parametrize("scheme", ["luq4", "hlq", "nvfp4", "int4_rn"])
+def test_fit_learns(scheme, jit):
+    keras.utils.set_random_seed(5)
+    x = RNG.normal(size=(512, 8)).astype(np.float32)
+    y = (x[:, :1] * x[:, 1:2] > 0).astype(np.int32)[:, 0]
+    hidden = QDenseBatchNorm(16, "relu", gradients=scheme)
+    model = keras.Sequential([keras.Input((8,)), hidden, QDense(16, "relu", gradients=scheme), QDense(2)])
+    model.compile(keras.optimizers.Adam(1e-2, clipnorm=1.0), keras.losses.SparseCategoricalCrossentropy(True), jit_compile=jit)
+    losses = model.fit(x, y, 64, 12, verbose=0).history["loss"]
+    assert losses[-1] < 0.75 * losses[0]
+    assert int(hidden.backward._draws) > 12 * 8 - 1
+
+
+def test_runs_are_reproducible_and_the_draws_are_saved(tmp_path):
+    def model():
+        keras.utils.set_random_seed(6)
+        net = keras.Sequential([keras.Input((6,)), QDense(8, "relu", gradients="luq4(samples=2)"), QDense(1)])
+        net.compile("adam", "mse")
+        return net
+
+    x, y = RNG.normal(size=(128, 6)).astype(np.float32), RNG.normal(size=(128, 1)).astype(np.float32)
+    a, b = model(), model()
+    for net in (a, b):
+        net.fit(x, y, 32, 3, shuffle=False, verbose=0)
+    for one, other in zip(a.get_weights(), b.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+    a.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    for net in (a, again):
+        net.fit(x, y, 32, 2, shuffle=False, verbose=0)
+    for one, other in zip(a.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_copy_of_a_model_with_other_gradients_is_the_same_model():
+    keras.utils.set_random_seed(7)
+    model = keras.Sequential([keras.Input((6,)), QDense(8, "relu"), QDense(3, name="last")])
+    x = RNG.normal(size=(64, 6)).astype(np.float32)
+    model(x, training=True)
+    copy = with_gradients(model, lambda layer: None if layer.name == "last" else "luq4")
+    assert copy.layers[0].backward.scheme is not None and copy.layers[1].backward.scheme is None
+    np.testing.assert_array_equal(copy(x), model(x))
+    assert freeze(copy, x).digest() == freeze(model, x).digest()
+    assert model.layers[0].backward.scheme is None
+
+
+def test_models_without_a_kernel_are_refused():
+    model = keras.Sequential([keras.Input((6,)), QActivation("relu")])
+    with pytest.raises(ConfigError, match=r"No layer of this model has a kernel[\s\S]*QActivation"):
+        with_gradients(model, "luq4")

@@ -55,9 +55,8 @@ def test_gradients_of_data_kernel_bias_and_bitwidths_are_unbiased(name, scheme):
         stacked = np.stack([value[number] for value in values])
         error = np.linalg.norm(stacked.mean(0) - expected[number].numpy())
         spread = np.sqrt(stacked.var(axis=0, ddof=1).sum() / draws)
-        assert error <= (1 + 4 / np.sqrt(stacked[0].size)) * spread + 1e-4 * (np.linalg.norm(expected[number]) + 1e-6), (
-            f"{name}: {error} with a deviation of {spread}"
-        )
+        bound = (1 + 4 / np.sqrt(stacked[0].size)) * spread + 1e-4 * (np.linalg.norm(expected[number]) + 1e-6)
+        assert error <= bound, f"{name}: {error} with a deviation of {spread}"
         moved += spread > 0
     assert moved >= 4, "hardly anything was quantized"
 

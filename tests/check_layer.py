@@ -47,8 +47,8 @@ BITS = ("b", "i", "f", "m", "e", "e0")
 """Names of the variables that hold bitwidths."""
 IO_TYPES = ("io_parallel", "io_stream")
 """hls4ml's kinds of interface."""
-CHECKED_BITS = 4
-"""Elements of one bit variable whose gradient is compared with differences; all would take minutes."""
+CHECKED_BITS, CHECKED_IN_ALL = 4, 24
+"""Elements of one bit variable, and of all in a layer, whose gradients are compared with differences; all would take minutes."""
 
 
 @dataclass(frozen=True)
@@ -256,21 +256,24 @@ def check_gradients(subject: Subject) -> None:
     """
     if subject.case.brute is None or not isinstance(subject.layer, QLayer):
         return
+    found = []
     for quantizer in quantizers(subject.layer):
         if not isinstance(quantizer, FixedQuantizer):
             continue  # tests/quantizers has theirs: what a bit of a float costs is another question
         names = {variable.name for variable in quantizer.trainable_variables}
         for variable in quantizer.trainable_variables:
             if variable.name in BITS and not (quantizer.constant and variable.name == "i" and "b" in names):  # there i is no width
-                _check_gradient(subject, quantizer, variable)
+                found.append((quantizer, variable))
+    for quantizer, variable in found:
+        _check_gradient(subject, quantizer, variable, max(1, min(CHECKED_BITS, CHECKED_IN_ALL // len(found))))
 
 
-def _check_gradient(subject: Subject, quantizer: FixedQuantizer, variable: keras.Variable) -> None:
+def _check_gradient(subject: Subject, quantizer: FixedQuantizer, variable: keras.Variable, elements: int) -> None:
     cost = subject.layer.cost
     with tf.GradientTape() as tape, _Moved(quantizer) as unmoved:
         value = cost()
     gradient = tape.gradient(value, variable.value, unconnected_gradients="zero").numpy()
-    for index in subject.rng.permutation(list(np.ndindex(*gradient.shape)))[:CHECKED_BITS]:
+    for index in subject.rng.permutation(list(np.ndindex(*gradient.shape)))[:elements]:
         at, around = tuple(index), []
         for step in (-1, 0, 1):
             with _Moved(quantizer, variable, at, step):

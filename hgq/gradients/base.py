@@ -133,7 +133,8 @@ def register(name: str, **preset: Any) -> Callable[[SchemeType], SchemeType]:
 
     def decorate(cls: SchemeType) -> SchemeType:
         def make(**given: Any) -> Scheme:
-            return cls(**{**preset, **given})
+            made: Scheme = cls(**{**preset, **given})  # type: ignore[assignment]
+            return made
 
         make.scheme, make.preset = cls, preset  # type: ignore[attr-defined]
         SCHEMES[name] = make

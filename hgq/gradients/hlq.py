@@ -102,9 +102,9 @@ class HLQ(BackwardScheme):
         return tf.gather(signed, chosen) * (self.block / rank) ** 0.25
 
     def residual_bytes(self, shape: tuple[int, ...]) -> float:
-        positions = prod(shape[1:-1]) if len(shape) > 2 else shape[0]
-        blocks = -(-positions // self.block) * (shape[0] if len(shape) > 2 else 1)
-        return blocks * self.rank_of(len(shape)) * shape[-1] * self.kept_bits / 8
+        samples, *positions, channels = shape
+        groups, length = (samples, prod(positions)) if positions else (1, samples)
+        return groups * -(-length // self.block) * self.rank_of(len(shape)) * channels * self.kept_bits / 8
 
 
 def _by_positions(x: Tensor) -> Tensor:

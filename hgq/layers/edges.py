@@ -13,12 +13,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from hgq.errors import ConfigError, FreezeError
+from hgq.errors import FreezeError
 from hgq.ir import tables, windows
 from hgq.layers.base import QLayer, constant_to_ir, quantize_to_ir
 from hgq.layers.conv import check_channels_last, checked_axes, checked_padding, per_axis, windowed
 from hgq.layers.dense import checked_units
-from hgq.layers.function_table import LONGEST
+from hgq.layers.function_table import LONGEST, fixed_point
 from hgq.numerics import Fixed
 from hgq.quantizers import FixedQuantizer, Identifier, serialize
 from hgq.quantizers.constraints import Between
@@ -88,15 +88,7 @@ class QEdges(QLayer):
         self.bias_quantizer = self._required_quantizer(bias_quantizer, "bias", "bias_quantizer") if use_bias else None
 
     def _fixed(self, identifier: Identifier, argument: str) -> FixedQuantizer:
-        quantizer = self._required_quantizer(identifier, "data", argument)
-        if not isinstance(quantizer, FixedQuantizer):
-            raise ConfigError(
-                "A table needs fixed-point numbers before and behind it.",
-                where=f"layer {self.name}, {argument}",
-                expected='a quantizer such as "data" or "kif(i0=2, f0=6)"',
-                received=type(quantizer).__name__,
-            )
-        return quantizer
+        return fixed_point(self._required_quantizer(identifier, "data", argument), f"layer {self.name}, {argument}")
 
     # ---- what a subclass writes ----------------------------------------
 

@@ -59,15 +59,7 @@ class FunctionTable(keras.layers.Layer):
         self.output_quantizer = self._quantizer(chosen, "output_quantizer")
 
     def _quantizer(self, identifier: Identifier, argument: str) -> FixedQuantizer:
-        quantizer = quantizers.get(identifier, "data", argument)
-        if not isinstance(quantizer, FixedQuantizer):
-            raise ConfigError(
-                "A table needs fixed-point numbers before and behind it.",
-                where=f"layer {self.owner}, {argument}",
-                expected='a quantizer such as "data" or "kif(i0=2, f0=6)"',
-                received=repr(identifier),
-            )
-        return quantizer
+        return fixed_point(quantizers.get(identifier, "data", argument), f"layer {self.owner}, {argument}")
 
     def build(self, input_shape) -> None:
         """Build both quantizers for data of this shape, batch included."""
@@ -169,3 +161,19 @@ class FunctionTable(keras.layers.Layer):
             "output_quantizer": quantizers.serialize(self.output_quantizer),
             "owner": self.owner,
         }
+
+
+def fixed_point(quantizer: quantizers.Quantizer | None, where: str) -> FixedQuantizer:
+    """The quantizer before or behind a table.
+
+    Raises:
+        ConfigError: it is none of fixed-point numbers.
+    """
+    if not isinstance(quantizer, FixedQuantizer):
+        raise ConfigError(
+            "A table needs fixed-point numbers before and behind it.",
+            where=where,
+            expected='a quantizer such as "data" or "kif(i0=2, f0=6)"',
+            received="None" if quantizer is None else type(quantizer).__name__,
+        )
+    return quantizer

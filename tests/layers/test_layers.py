@@ -12,6 +12,7 @@ from hgq.ir.build import GraphBuilder
 from hgq.ir.interpret import run
 from hgq.layers import QActivation, QBatchNormalization, QDense, QDenseBatchNorm, QInput, QReLU
 from hgq.numerics import Fixed
+from tests.rows.counts import significant_bits as effective_bits
 
 RNG = np.random.default_rng(21)
 FINE = "kif(f0=16, i0=6, rounding=RND, overflow=SAT)"  # next to no quantization
@@ -78,16 +79,6 @@ def test_cost_is_the_loop_over_real_bits(name, shape):
             total += widths[1].sum()
     assert total > 0
     assert float(layer.cost()) == total
-
-
-def effective_bits(number):
-    """From the leading to the trailing significant bit, sign included, by the digits of an odd integer."""
-    if number == 0:
-        return 0
-    numerator = float(number).as_integer_ratio()[0]
-    while numerator % 2 == 0:
-        numerator //= 2
-    return 1 if numerator == -1 else len(bin(abs(numerator))) - 2 + (numerator < 0)
 
 
 def test_dense_computes_what_its_parts_say():

@@ -23,6 +23,7 @@ LEAN = [
     "hgq.ir.file",
     "hgq.ir.interpret",
     "hgq.numerics",
+    "hgq.named",
     "hgq.passes",
     "hgq.plugins",
     "hgq.project",

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from math import prod
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import tensorflow as tf
 
 from hgq.gradients import random
+from hgq.named import Registry
 
 Tensor = Any
 Linear = Callable[[Tensor, Tensor], Tensor]
@@ -123,26 +124,8 @@ def _pull_back(function: Callable[[Tensor], Tensor], at: Tensor, g: Tensor) -> T
     return tape.gradient(y, at, output_gradients=g)
 
 
-SchemeType = TypeVar("SchemeType", bound=type[Scheme])
-SCHEMES: dict[str, Callable[..., Scheme]] = {}
+SCHEMES: Registry[Scheme] = Registry(Scheme, "a way to compute gradients", "luq4(samples=2)")  # type: ignore[type-abstract]
 """What strings can name."""
 
-
-def register(name: str, **preset: Any) -> Callable[[SchemeType], SchemeType]:
-    """Let strings name a scheme: ``@register("mine")``; with arguments, a preset of them. More than one name is fine."""
-
-    def decorate(cls: SchemeType) -> SchemeType:
-        def make(**given: Any) -> Scheme:
-            made: Scheme = cls(**{**preset, **given})  # type: ignore[assignment]
-            return made
-
-        make.scheme, make.preset = cls, preset  # type: ignore[attr-defined]
-        SCHEMES[name] = make
-        return cls
-
-    return decorate
-
-
-def arguments(scheme: Scheme) -> dict[str, Any]:
-    """The scheme's arguments by name."""
-    return {field.name: getattr(scheme, field.name) for field in fields(scheme)}
+register = SCHEMES.register
+"""Let strings name a scheme: ``@register("mine")``; with arguments, a preset of them. More than one name is fine."""

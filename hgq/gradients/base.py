@@ -30,8 +30,13 @@ class Scheme(ABC):
     random: ClassVar[bool] = True
     """Whether it draws random numbers."""
 
+    @property
+    def remembers(self) -> bool:
+        """Whether it learns from one step what it does in the next: its products then need a `memory`."""
+        return False
+
     @abstractmethod
-    def product(self, linear: Linear, x: Tensor, kernel: Tensor, seed: Tensor) -> Tensor:
+    def product(self, linear: Linear, x: Tensor, kernel: Tensor, seed: Tensor, memory: Any = None) -> Tensor:
         """``linear(x, kernel)``, with gradients computed by this scheme.
 
         Args:
@@ -39,7 +44,13 @@ class Scheme(ABC):
             x: Data.
             kernel: Kernel.
             seed: int32 of shape (2,), of no other call in the same step.
+            memory: Of a scheme that `remembers`: a float32 variable without axes, 0 at first, that belongs to this product. The backward
+                pass reads and assigns it. None is as good as 0 at each step.
         """
+
+    def limit(self, g: Tensor, memory: Any = None) -> Tensor:
+        """The magnitude from which on this gradient would be clipped; infinite for a scheme that scales to what it sees."""
+        return tf.constant(float("inf"))
 
     def residual_bytes(self, shape: tuple[int, ...]) -> float:
         """Bytes that must be kept of data of this shape (batch included) until the backward pass, by the scheme's own formula.
@@ -60,7 +71,7 @@ class GradientQuantizer(Scheme):
     def quantize(self, g: Tensor, seed: Tensor) -> Tensor:
         """The quantized gradient, float32, of the shape of `g`: a pure function."""
 
-    def product(self, linear: Linear, x: Tensor, kernel: Tensor, seed: Tensor) -> Tensor:
+    def product(self, linear: Linear, x: Tensor, kernel: Tensor, seed: Tensor, memory: Any = None) -> Tensor:
         return quantized_gradient(linear(x, kernel), self.quantize, seed)
 
 
@@ -101,7 +112,7 @@ class BackwardScheme(Scheme):
         """What is kept of the data for the backward pass: a nest of tensors."""
         return x
 
-    def product(self, linear: Linear, x: Tensor, kernel: Tensor, seed: Tensor) -> Tensor:
+    def product(self, linear: Linear, x: Tensor, kernel: Tensor, seed: Tensor, memory: Any = None) -> Tensor:
         @tf.custom_gradient
         def bilinear(x, kernel):
             kept = self.keep(x, random.derived(seed, 1))

@@ -10,6 +10,7 @@ import tensorflow as tf
 from hgq.gradients import hadamard, random
 from hgq.gradients.base import BackwardScheme, register
 from hgq.gradients.floating import E2M1_HIGHEST, e2m1
+from hgq.gradients.powers import power_from, power_upto
 
 Tensor = Any
 
@@ -95,13 +96,10 @@ class MXFP4(BlockFloat):
     block: int = 32
 
     def scales(self, peaks: Tensor) -> Tensor:
-        pattern = tf.bitcast(peaks / E2M1_HIGHEST, tf.int32)
-        up = tf.bitwise.bitwise_and(pattern + 0x007FFFFF, 0x7F800000)  # the next power of two, or the number if it is one
-        return tf.bitcast(up, tf.float32)
+        return power_from(peaks / E2M1_HIGHEST)
 
 
 def _e4m3(x: Tensor) -> Tensor:
     """Non-negative numbers up to 448, to the nearest number of three mantissa bits; subnormal below 2**-6."""
-    pattern = tf.bitwise.bitwise_and(tf.bitcast(tf.maximum(x, 2.0**-6), tf.int32), 0x7F800000)
-    step = tf.bitcast(pattern, tf.float32) / 8
+    step = power_upto(tf.maximum(x, 2.0**-6)) / 8
     return tf.minimum(tf.round(x / step) * step, E4M3_HIGHEST)

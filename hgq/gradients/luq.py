@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import tensorflow as tf
 
 from hgq.errors import ConfigError
 from hgq.gradients import random
-from hgq.gradients.base import GradientQuantizer, register
+from hgq.gradients.base import GradientQuantizer, Linear, quantized_gradient, register
+from hgq.gradients.powers import power_from, power_upto
 
 Tensor = Any
 
@@ -33,12 +35,21 @@ class LUQ(GradientQuantizer):
             that many products.
         granularity: What shares a scale: ``"tensor"``, as in the paper, or ``"row"`` (the last axis).
         unbiased_rounding: False rounds to the nearest on the logarithmic grid instead, with underflow to 0: a biased control.
+        scale: ``"max"``: the greatest magnitude of this gradient, which costs a pass over it before the first value can be quantized.
+            ``"hindsight"`` (eq. 18): what the last steps lead one to expect, ``m <- momentum m + (1 - momentum) max|g|``, after the first
+            step, which sees itself. Magnitudes above m become m: there, and only there, the gradient is biased, towards 0.
+        momentum: Of that average; the paper's eta.
+        power_of_two: Round alpha up to a power of two, so that all values are: products become shifts, at the price of up to a bit of
+            range at the bottom. Nothing more is clipped.
     """
 
     levels: int = 7
     samples: int = 1
     granularity: str = "tensor"
     unbiased_rounding: bool = True
+    scale: str = "max"
+    momentum: float = 0.9
+    power_of_two: bool = False
 
     def __post_init__(self) -> None:
         for name, low, high in (("levels", 1, 127), ("samples", 1, 1024)):
@@ -47,10 +58,53 @@ class LUQ(GradientQuantizer):
                 raise ConfigError(f"LUQ cannot have these {name}.", expected=f"an integer from {low} to {high}", received=repr(value))
         if self.granularity not in ("tensor", "row"):
             raise ConfigError("Unknown granularity of LUQ's scale.", expected="'tensor' or 'row'", received=repr(self.granularity))
+        if self.scale not in ("max", "hindsight") or (self.scale == "hindsight" and self.granularity != "tensor"):
+            raise ConfigError(
+                "LUQ cannot take its scale from there.",
+                expected="'max', or 'hindsight' with granularity='tensor': the rows of the next batch are others",
+                received=f"scale={self.scale!r}, granularity={self.granularity!r}",
+            )
+        if not 0 <= self.momentum < 1:
+            raise ConfigError("LUQ cannot have this momentum.", expected="0 <= momentum < 1", received=repr(self.momentum))
 
-    def quantize(self, g: Tensor, seed: Tensor) -> Tensor:
-        peak = tf.reduce_max(tf.abs(g), axis=-1 if self.granularity == "row" else None, keepdims=True)
+    @property
+    def remembers(self) -> bool:
+        return self.scale == "hindsight"
+
+    def product(self, linear: Linear, x: Tensor, kernel: Tensor, seed: Tensor, memory: Any = None) -> Tensor:
+        if not self.remembers:
+            return super().product(linear, x, kernel, seed)
+        return quantized_gradient(linear(x, kernel), partial(self._in_hindsight, memory=memory), seed)
+
+    def _in_hindsight(self, g: Tensor, seed: Tensor, memory: Any) -> Tensor:
+        expected = self._expected(g, memory)
+        if memory is not None:
+            memory.assign(self.momentum * expected + (1 - self.momentum) * tf.reduce_max(tf.abs(g)))
+        return self.quantize(g, seed, expected)
+
+    def _expected(self, g: Tensor, memory: Any) -> Tensor:
+        """The greatest magnitude that the last steps lead one to expect; of a first step, its own."""
+        before, seen = tf.zeros(()) if memory is None else tf.convert_to_tensor(memory), tf.reduce_max(tf.abs(g))
+        return tf.where(before > 0, before, seen)
+
+    def limit(self, g: Tensor, memory: Any = None) -> Tensor:
+        return self._alpha(self._expected(g, memory)) * 2.0 ** (self.levels - 1) if self.remembers else super().limit(g)
+
+    def _alpha(self, peak: Tensor) -> Tensor:
         alpha = tf.where(peak > 0, peak * 2.0 ** -(self.levels - 1), 1.0)
+        return power_from(alpha) if self.power_of_two else alpha
+
+    def quantize(self, g: Tensor, seed: Tensor, peak: Tensor | None = None) -> Tensor:
+        """The quantized gradient.
+
+        Args:
+            g: Gradient.
+            seed: As in `Scheme.product`.
+            peak: What the highest level is; None for the greatest magnitude of `g`.
+        """
+        if peak is None:
+            peak = tf.reduce_max(tf.abs(g), axis=-1 if self.granularity == "row" else None, keepdims=True)
+        alpha = self._alpha(peak)
         if not self.unbiased_rounding:
             return self._rounded(g, alpha, 0.5)
         total = self._rounded(g, alpha, random.uniform(tf.shape(g), seed))
@@ -64,8 +118,7 @@ class LUQ(GradientQuantizer):
         The neighbour below of a number is the number without its fraction bits: no logarithm, no error at exact powers.
         """
         y = tf.abs(g) / alpha
-        pattern = tf.bitwise.bitwise_and(tf.bitcast(y, tf.int32), 0x7F800000)
-        power = tf.bitcast(pattern, tf.float32)
+        power = power_upto(y)
         low = tf.where(y < 1.0, 0.0, power)
         gap = tf.where(y < 1.0, 1.0, power)
         up = tf.cast(dice < (y - low) / gap, tf.float32)

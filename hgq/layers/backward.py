@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random as python_random
+import zlib
 from typing import Any
 
 import keras
@@ -14,9 +15,10 @@ from hgq.gradients.base import Linear
 
 
 class BackwardPass:
-    """A scheme, and the counter from which the random numbers of each step follow.
+    """A scheme, the counter from which the random numbers of each step follow, and what the scheme remembers.
 
-    The counter is a variable of the layer, so that a run resumed from a checkpoint draws what the uninterrupted one would have drawn.
+    Counter and memory are variables of the layer, so that a run resumed from a checkpoint draws what the uninterrupted one would have
+    drawn.
 
     Args:
         identifier: What `hgq.gradients.get` takes.
@@ -31,11 +33,19 @@ class BackwardPass:
         self.scheme: Scheme | None = gradients.get(identifier, f"layer {where}, gradients")
         self.seed = seed if seed is not None or self.scheme is None else python_random.randrange(2**31)
         self._draws: Any = None
+        self._memory: Any = None
 
-    def build(self, layer: keras.layers.Layer) -> None:
-        """Create the counter as a variable of `layer`."""
-        if self.scheme is not None:
-            self._draws = layer.add_weight(name="gradient_draws", shape=(), initializer="zeros", dtype="int32", trainable=False)
+    def build(self, layer: keras.layers.Layer, name: str = "gradient") -> None:
+        """Create counter and memory as variables of `layer`, whose names begin with `name`."""
+        if self.scheme is None:
+            return
+        self._draws = layer.add_weight(name=f"{name}_draws", shape=(), initializer="zeros", dtype="int32", trainable=False)
+        if self.scheme.remembers:
+            self._memory = layer.add_weight(name=f"{name}_memory", shape=(), initializer="zeros", dtype="float32", trainable=False)
+
+    def part(self, name: str) -> BackwardPass:
+        """Of another product of the same layer, or of a layer inside it: the same scheme, with random numbers and a memory of its own."""
+        return BackwardPass(self.scheme, self.seed if self.seed is None else _seed_of(self.seed, name), name)
 
     def product(self, linear: Linear, x: Any, kernel: Any, training: bool | None) -> Any:
         """``linear(x, kernel)``, its gradients computed by the scheme."""
@@ -43,8 +53,13 @@ class BackwardPass:
             return linear(x, kernel)
         draw = tf.convert_to_tensor(self._draws)
         self._draws.assign(draw + 1)
-        return self.scheme.product(linear, x, kernel, tf.stack([tf.constant(self.seed, tf.int32), draw]))
+        return self.scheme.product(linear, x, kernel, tf.stack([tf.constant(self.seed, tf.int32), draw]), self._memory)
 
     def config(self) -> dict[str, Any]:
         """The layer's arguments that make an equal one."""
         return {"gradients": gradients.serialize(self.scheme), "gradient_seed": self.seed}
+
+
+def _seed_of(seed: int, name: str) -> int:
+    """Another seed for each name, on every machine the same."""
+    return (seed ^ zlib.crc32(name.encode())) % 2**31

@@ -174,14 +174,14 @@ class KernelLayer(QLayer):
     def forward(self, inputs, training=None):
         x = self.input_quantizer(inputs, training=training)
         kernel, bias = self.training_constants(x) if training else self.constants()
-        y = self._product(x, self.kernel_quantizer(kernel, training=training), training)
+        y = self._product(self.backward, x, self.kernel_quantizer(kernel, training=training), training)
         if self.bias_quantizer is not None:
             y = y + self.bias_quantizer(bias, training=training)
         y = activations.apply(self.activation, y)
         return y if self.output_quantizer is None else self.output_quantizer(y, training=training)
 
-    def _product(self, x, kernel, training):
-        return self.backward.product(lambda x, kernel: self.linear(x, kernel, training), x, kernel, training)
+    def _product(self, backward: BackwardPass, x, kernel, training):
+        return backward.product(lambda x, kernel: self.linear(x, kernel, training), x, kernel, training)
 
     def quantized_constants(self) -> dict[str, Any]:
         kernel, bias = self.constants()
@@ -281,9 +281,11 @@ class NormalizedLayer(KernelLayer, NormalizingLayer):
 
     def __init__(self, **kwargs) -> None:
         super().__init__(use_bias=True, **kwargs)
+        self._statistics_backward = self.backward.part("statistics")
 
     def _build_bias(self, shape: tuple[int, ...]) -> None:
         self._build_normalization(shape[-1])
+        self._statistics_backward.build(self, "statistics_gradient")
         self.bias_quantizer.build(shape[-1:])  # type: ignore[union-attr]
 
     def constants(self) -> tuple[Any, Any]:
@@ -295,7 +297,7 @@ class NormalizedLayer(KernelLayer, NormalizingLayer):
         if not self.trainable:
             return self.constants()
         kernel = self.arranged(tf.convert_to_tensor(self.kernel))
-        scale, bias = self._folded(*self._batch_statistics(self._product(x, kernel, True)))
+        scale, bias = self._folded(*self._batch_statistics(self._product(self._statistics_backward, x, kernel, True)))
         return kernel * self.spread(scale), bias
 
     def folded(self) -> tuple[Any, Any]:

@@ -73,7 +73,7 @@ def test_inference_does_not_know_of_it():
 
 
 @pytest.mark.parametrize("jit", [True, False])
-@pytest.mark.parametrize("scheme", ["luq4", "hlq", "nvfp4", "int4_rn"])
+@pytest.mark.parametrize("scheme", ["luq4", "hlq", "nvfp4", "int4_rn", "luq4(scale='hindsight', power_of_two=True)"])
 def test_fit_learns(scheme, jit):
     keras.utils.set_random_seed(5)
     x = RNG.normal(size=(512, 8)).astype(np.float32)
@@ -86,10 +86,11 @@ def test_fit_learns(scheme, jit):
     assert int(hidden.backward._draws) > 12 * 8 - 1
 
 
-def test_runs_are_reproducible_and_the_draws_are_saved(tmp_path):
+@pytest.mark.parametrize("scheme", ["luq4(samples=2)", "luq4(scale='hindsight')"])
+def test_runs_are_reproducible_and_the_draws_are_saved(tmp_path, scheme):
     def model():
         keras.utils.set_random_seed(6)
-        net = keras.Sequential([keras.Input((6,)), QDense(8, "relu", gradients="luq4(samples=2)"), QDense(1)])
+        net = keras.Sequential([keras.Input((6,)), QDenseBatchNorm(8, "relu", gradients=scheme), QDense(1, gradients=scheme)])
         net.compile("adam", "mse")
         return net
 

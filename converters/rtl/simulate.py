@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hgq import tools
+from hgq import cache, tools
 from hgq.errors import ConfigError, MismatchError, ToolFailed
 from hgq.project import FirmwareProject
 
@@ -202,8 +202,7 @@ def _library(compiler: tools.Tool, include: Path, build: Path) -> Path:
     for name in (*names, "verilated.h", "verilated_config.h"):
         if (include / name).is_file():
             key.update((include / name).read_bytes())
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hgqc"
-    kept = cache / f"verilated-{key.hexdigest()[:24]}.o"
+    kept = cache.folder() / f"verilated-{key.hexdigest()[:24]}.o"
     if kept.is_file():
         return kept
     source, done = build / "library.cc", build / "library.o"
@@ -212,7 +211,7 @@ def _library(compiler: tools.Tool, include: Path, build: Path) -> Path:
     tools.run(command, timeout_s=TIMEOUT_S, log=build / "library.log")
     temporary = kept.with_name(f"{kept.name}.{secrets.token_hex(4)}")
     try:
-        cache.mkdir(parents=True, exist_ok=True)
+        kept.parent.mkdir(parents=True, exist_ok=True)
         temporary.write_bytes(done.read_bytes())
         temporary.replace(kept)
     except OSError as error:

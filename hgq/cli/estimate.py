@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hgq.cli import _output
+from hgq.cli import _output, _synth
 from hgq.cli.export import DEFAULT_CLOCK, DEFAULT_PART, parse_options
 
 if TYPE_CHECKING:
@@ -19,17 +19,27 @@ def command(
     clock_ns: Annotated[float, typer.Option("--clock-ns", help="Clock period asked for, in nanoseconds.")] = DEFAULT_CLOCK,
     backend: Annotated[str, typer.Option("--backend", "-b", help="rtl, hls4ml, or one that you installed.")] = "rtl",
     option: Annotated[list[str] | None, typer.Option("--option", "-O", metavar="KEY=VALUE", help="An option of the backend.")] = None,
+    synth: Annotated[bool, typer.Option("--synth", help="Check it: synthesise the RTL by Yosys, whole and layer by layer.")] = False,
+    route: Annotated[bool, typer.Option("--route", help="With --synth: place and route too, for the real clock (ECP5).")] = False,
+    timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds for each run of the synthesiser.")] = 1800.0,
     as_json: _output.AsJson = False,
 ) -> None:
-    """Estimate LUT, FF, DSP, block RAM, latency and II, per layer and in all, with ranges and their basis. Synthesises nothing."""
+    """Estimate LUT, FF, DSP, block RAM, latency and II, per layer and in all, with ranges and their basis.
+
+    With --synth a real synthesiser checks it here, without a vendor's tools; its answers are kept.
+    """
     from hgq.estimate import estimate
     from hgq.ir import file
 
-    found = estimate(file.load(model), part, clock_ns, backend, parse_options(option or []))
+    graph, options = file.load(model), parse_options(option or [])
+    found = estimate(graph, part, clock_ns, backend, options)
+    checked = _synth.synthesise(graph, found, options, route, timeout_s) if synth or route else None
     if as_json:
-        _output.json_result(found.to_dict())
+        _output.json_result({**found.to_dict(), **({"synthesis": checked} if checked else {})})
         return
     show(found)
+    if checked:
+        _synth.show(checked)
 
 
 def show(found: Estimate) -> None:

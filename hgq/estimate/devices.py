@@ -37,6 +37,7 @@ class Family:
         period_spread: Factors around the period.
         grade: Period factor of each speed grade, by its digit.
         basis: Sentences for people.
+        yosys: What Yosys calls the family (`hgq.synth.targets`), or None.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Family:
     period_spread: Interval
     grade: Mapping[str, float]
     basis: Mapping[str, str]
+    yosys: str | None = None
 
 
 @dataclass(frozen=True)
@@ -166,4 +168,5 @@ def _family(name: str) -> Family:
         period_spread=Interval(*row["period_spread"]),
         grade=row["grade"],
         basis=row["basis"],
+        yosys=row.get("yosys"),
     )

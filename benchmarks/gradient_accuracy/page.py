@@ -1,0 +1,138 @@
+"""docs/gradients.md from its template and the store."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable
+from itertools import chain
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+import jinja2
+
+from benchmarks.gradient_accuracy import plan
+from benchmarks.gradient_accuracy.plan import JETS, METHODS, TARGETS, Target
+from benchmarks.gradient_accuracy.store import Store, matches
+
+BENCHMARKS = Path(__file__).parents[1]
+PAGE = BENCHMARKS.parent / "docs" / "gradients.md"
+TEMPLATE = "gradients.md.j2"
+SPEED = BENCHMARKS / "data" / "gradient_speed.json"
+NOT_MEASURED = "–"
+
+
+def render(store: Store) -> str:
+    """The page."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(BENCHMARKS), undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True
+    )
+    measured = Measured(store)
+    speed = json.loads(SPEED.read_text(encoding="utf-8")) if SPEED.exists() else None
+    return environment.get_template(TEMPLATE).render(measured=measured, plan=plan, speed=speed)
+
+
+class Measured:
+    """The store as tables. Entries of runs that the plan does not have, or has with other settings, do not count.
+
+    Args:
+        store: What `gradient_accuracy.store.read` returned.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.entries: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
+        self.missing: list[str] = []
+        for run in plan.runs():
+            entry = store.get(run.key)
+            if matches(entry, run.settings()):
+                self.entries.setdefault((run.task, run.method), {})[run.seed] = entry  # type: ignore[assignment]
+            else:
+                self.missing.append(run.key)
+
+    def values(self, task: str, method: str, what: str) -> dict[int, float]:
+        """A measured number, by seed."""
+        return {seed: entry[what] for seed, entry in self.entries.get((task, method), {}).items()}
+
+    # ---- tables ----------------------------------------
+
+    def schemes(self, *names: Iterable[str]) -> str:
+        """Accuracy and final training loss on both tasks, of methods by name."""
+        rows = []
+        for name in chain(*names):
+            method = next(METHODS[task][name] for task in ("mlp", "conv") if name in METHODS[task])
+            cells = []
+            for task in ("mlp", "conv"):
+                cells += [percent(self.values(task, name, "accuracy")), spread(self.values(task, name, "loss"), 3)]
+            rows.append([method.title, *cells])
+        return table(["gradients", "MNIST, %", "loss", "CIFAR-10, %", "loss"], rows)
+
+    def look_ahead(self, task: str) -> str:
+        """Accuracy, loss and changes of sign of kernels."""
+        rows = []
+        for name, method in METHODS[task].items():
+            numbers = [self.values(task, name, what) for what in ("accuracy", "loss", "flips")]
+            rows.append([method.title, percent(numbers[0]), spread(numbers[1], 3), spread(numbers[2], 2)])
+        return table(["", "accuracy, %", "loss", "changes of sign"], rows)
+
+    def targets(self) -> str:
+        """Each promise, what was measured, and whether it held."""
+        rows = []
+        for target in TARGETS:
+            found = self.difference(target)
+            task = plan.TASKS[target.task].title
+            if found is None:
+                rows.append([target.title, task, NOT_MEASURED, NOT_MEASURED])
+                continue
+            points, error = found
+            rows.append([target.title, task, f"{points:+.2f} ± {error:.2f}", "held" if target.holds(points) else "**missed**"])
+        return table(["aim", "on", "measured, points", ""], rows)
+
+    def difference(self, target: Target) -> tuple[float, float] | None:
+        """Points of accuracy by which the first is better, and their standard error, over the seeds that both have."""
+        first, second = (self.values(target.task, name, "accuracy") for name in (target.better, target.worse))
+        differences = [100 * (first[seed] - second[seed]) for seed in sorted(first.keys() & second.keys())]
+        if len(differences) < 3:
+            return None
+        return fmean(differences), stdev(differences) / math.sqrt(len(differences))
+
+    def jets(self) -> str:
+        """Accuracy and EBOPs at each budget, and what verification found."""
+        budgets = sorted({point["budget"] for entry in self._jets() for point in entry["points"]}, reverse=True)
+        rows = []
+        for name, method in JETS.items():
+            entries = list(self.entries.get(("jets", name), {}).values())
+            if not entries:
+                rows.append([method.title, NOT_MEASURED, *[NOT_MEASURED] * len(budgets), NOT_MEASURED])
+                continue
+            cells = []
+            for budget in budgets:
+                points = [point for entry in entries for point in entry["points"] if point["budget"] == budget]
+                accuracy = percent({seed: point["test"] for seed, point in enumerate(points)})
+                cells.append(f"{accuracy} at {fmean(point['ebops'] for point in points):,.0f}")
+            checks = [check for entry in entries for check in entry["checks"]]
+            cells.append(f"{sum(check['mismatches'] for check in checks):,} of {sum(check['samples'] for check in checks):,}")
+            rows.append([method.title, str(len(entries)), *cells])
+        return table(["gradients", "seeds", *(f"budget {budget:,.0f}" for budget in budgets), "mismatches"], rows)
+
+    def _jets(self) -> list[dict[str, Any]]:
+        return [entry for (task, _), entries in self.entries.items() if task == "jets" for entry in entries.values()]
+
+
+def percent(values: dict[int, float]) -> str:
+    """Mean and standard deviation of accuracies, in per cent."""
+    return spread({seed: 100 * value for seed, value in values.items()}, 2)
+
+
+def spread(values: dict[int, float], digits: int) -> str:
+    """Mean and, of more than one, standard deviation."""
+    if not values:
+        return NOT_MEASURED
+    mean = f"{fmean(values.values()):.{digits}f}"
+    return f"{mean} ± {stdev(values.values()):.{digits}f}" if len(values) > 1 else mean
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """In Markdown."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -1,0 +1,137 @@
+"""Synthesise a corpus of designs by Yosys, and keep what each took beside what decides it: the evidence behind `hgq.estimate.fit`.
+
+    python benchmarks/synth_corpus.py                     every design that the store lacks
+    python benchmarks/synth_corpus.py --part 0/2          the first of two halves, for a second process (own --store, then --merge)
+    python benchmarks/synth_corpus.py --only dense --list
+
+A row: family, seed, target, clock, cells; alkaid's cost, EBOPs, and the counts of `hgq.converters.rtl.logic`. Interrupt at will.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+import time
+import zlib
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+STORE = Path(__file__).parent / "data" / "synth_corpus.json"
+PARTS = {"xc7": "xc7a100tcsg324-1", "xcup": "xcvu13p-flga2577-2-e", "ecp5": "lfe5u-85f-6bg381c"}
+CLOCKS = (4.0, 5.0, 8.0, 12.0)
+SEEDS = 9
+"""Designs of each family."""
+LARGEST = 6000
+"""Designs whose adder-graph cost is above this are left out: they take minutes each and say nothing new."""
+
+
+def wanted(only: str) -> list[tuple[str, int, str]]:
+    """(family, seed, target) of every row. Each design is synthesised for Artix-7, a third also for UltraScale+ and a third for ECP5."""
+    from corpus_designs import FAMILIES
+
+    names = [name for name in FAMILIES if re.search(only, name)]
+    rows = [(name, seed, "xc7") for seed in range(SEEDS) for name in names]
+    rows += [(name, seed, "xcup") for seed in range(0, SEEDS, 3) for name in names]
+    return rows + [(name, seed, "ecp5") for seed in range(1, SEEDS, 3) for name in names]
+
+
+def measure(name: str, seed: int, target: str, route: bool) -> dict[str, Any]:
+    """One row."""
+    from corpus_designs import FAMILIES, design
+    from hgq.converters.rtl.logic import logic
+
+    from hgq import plugins
+    from hgq.backend import Options
+    from hgq.estimate import ebops_of
+    from hgq.synth import synthesise
+
+    graph = design(name, seed)
+    clock = CLOCKS[zlib.crc32(f"{name}{seed}".encode()) % len(CLOCKS)]
+    options = {"stages": "0"} if seed % 4 == 3 else {}
+    backend = plugins.backend("rtl")
+    asked = Options(part=PARTS[target], clock_ns=clock, extra=options)
+    pipeline = backend.pipeline(graph, asked)
+    row: dict[str, Any] = {
+        "family": name,
+        "group": FAMILIES[name][0],
+        "seed": seed,
+        "target": target,
+        "clock_ns": clock,
+        "combinational": bool(options),
+        "cost": round(float(pipeline.comb.cost), 2),
+        "ebops": round(float(ebops_of(graph)), 2),
+        "logic": {key: value for key, value in logic(pipeline).items() if value},
+        "stage_delay": round(max(pipeline.stage_delays, default=0.0), 3),
+        "cycles": pipeline.latency_cycles,
+    }
+    if row["cost"] > LARGEST:
+        return {**row, "skipped": "too large"}
+    found = synthesise(graph, PARTS[target], clock, options, route=route and target == "ecp5" and not options)
+    net = found.netlist
+    row |= {
+        "lut": net.lut, "ff": net.ff, "carry": net.carry, "dsp": net.dsp, "bram": net.bram, "inverter": net.inverter,
+        "depth_lut": net.depth_lut, "depth_carry": net.depth_carry, "tool": found.tool, "seconds": found.seconds,
+    }  # fmt: skip
+    if found.placed is not None:
+        row["fmax_mhz"] = found.placed.fmax_mhz
+    return row
+
+
+def key(row: dict[str, Any]) -> tuple[str, int, str]:
+    return row["family"], row["seed"], row["target"]
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return json.loads(path.read_text()) if path.is_file() else []
+
+
+def write(path: Path, rows: list[dict[str, Any]]) -> None:
+    from hgq.output import write_file_atomically
+
+    lines = ",\n".join(json.dumps(row) for row in sorted(rows, key=key))
+    write_file_atomically(path, f"[\n{lines}\n]\n", force=True)
+
+
+def main(
+    only: Annotated[str, typer.Option(help="Families that match this.")] = "",
+    part: Annotated[str, typer.Option(help="K/N: the K-th of N parts of the list.")] = "0/1",
+    store: Annotated[Path, typer.Option(help="Where the rows go.")] = STORE,
+    merge: Annotated[list[Path] | None, typer.Option(help="Stores to take rows from, instead of measuring.")] = None,
+    route: Annotated[bool, typer.Option(help="Place and route the ECP5 designs too.")] = False,
+    list_only: Annotated[bool, typer.Option("--list", help="Show what is missing, and stop.")] = False,
+) -> None:
+    """Synthesise what the store lacks."""
+    rows = read(store)
+    if merge:
+        known = {key(row): row for path in merge for row in read(path)} | {key(row): row for row in rows}
+        write(store, list(known.values()))
+        return
+    done = {key(row) for row in rows}
+    number, count = (int(piece) for piece in part.split("/"))
+    todo = [item for index, item in enumerate(wanted(only)) if item not in done and index % count == number]
+    if list_only:
+        print(f"{len(done)} rows, {len(todo)} missing:", *(" ".join(map(str, item)) for item in todo), sep="\n")
+        return
+    for index, item in enumerate(todo):
+        start = time.monotonic()
+        try:
+            row = measure(*item, route)
+        except Exception as error:
+            print(f"{item}: {type(error).__name__}: {error}", file=sys.stderr)
+            continue
+        rows.append(row)
+        write(store, rows)
+        print(
+            f"[{index + 1}/{len(todo)}] {item} cost {row['cost']:.0f} LUT {row.get('lut')} {time.monotonic() - start:.1f} s",
+            file=sys.stderr,
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -150,6 +150,8 @@ class TrainSection(Section):
         beta: Weight of one EBOP in the loss: a number, or knots of a piecewise schedule. None where a budget steers it.
         gradients: How the backward pass of layers with a kernel computes gradients, as `hgq.gradients.get` takes it, such as ``luq4``;
             None for full precision. A rule may say otherwise for some layers.
+        step: Which method owns the training step, as `hgq.training.with_step` takes it, such as ``zigzag(a=0.6)`` or ``metagrad``; None
+            for one gradient and one update. It goes with every choice of `gradients`.
     """
 
     epochs: Positive = 120
@@ -164,6 +166,7 @@ class TrainSection(Section):
     jit_compile: bool = True
     beta: Annotated[float, Field(ge=0)] | list[Knot] | None = None
     gradients: str | None = None
+    step: str | None = None
 
     @field_validator("beta")
     @classmethod

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +18,12 @@ def command(
     ] = "20000,5000,1500",
     samples: Annotated[int, typer.Option("--samples", min=0, help="Test samples to verify on; 0: none.")] = 10_000,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Epochs for each budget.", show_default="the built-in recipe's")] = None,
+    gradients: Annotated[
+        str | None, typer.Option("--gradients", help="How to compute gradients: luq4, hlq, int4, nvfp4 …", show_default="float32")
+    ] = None,
+    step: Annotated[
+        str | None, typer.Option("--step", help="Which method owns the training step: metagrad, zigzag …", show_default="Keras' own")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with a demo that was interrupted.")] = False,
     as_json: _output.AsJson = False,
 ) -> None:
@@ -35,7 +42,8 @@ def command(
             "Budgets must be numbers.", where="--budgets", expected="such as 20000,5000,1500", received=repr(budgets)
         ) from None
     content = {"name": "jets", "budget": {"ebops": targets}, "verify": {"samples": samples}}
-    if epochs is not None:
-        content["train"] = {"epochs": epochs}
-    given = f" --budgets {budgets} --samples {samples}" + (f" --epochs {epochs}" if epochs is not None else "")
+    training = {key: value for key, value in (("epochs", epochs), ("gradients", gradients), ("step", step)) if value is not None}
+    if training:
+        content["train"] = training
+    given = f" --budgets {budgets} --samples {samples}" + "".join(f" --{key} {shlex.quote(str(value))}" for key, value in training.items())
     run(Recipe.from_dict(content, "hgq demo"), out, resume, as_json, lambda directory: f"hgq demo{given} --out {directory} --resume")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -20,6 +21,9 @@ def command(
     seed: Annotated[int | None, typer.Option("--seed", help="Of everything random.", show_default="the recipe's")] = None,
     gradients: Annotated[
         str | None, typer.Option("--gradients", help="How to compute gradients: luq4, hlq, int4, nvfp4 …", show_default="the recipe's")
+    ] = None,
+    step: Annotated[
+        str | None, typer.Option("--step", help='What owns the training step: metagrad, "zigzag(a=0.6)" …', show_default="the recipe's")
     ] = None,
     samples: Annotated[
         int | None, typer.Option("--samples", help="Test samples to verify on; 0: none.", show_default="the recipe's")
@@ -47,14 +51,23 @@ def command(
         changes.setdefault("train", {})["seed"] = seed
     if gradients is not None:
         changes.setdefault("train", {})["gradients"] = gradients
+    if step is not None:
+        changes.setdefault("train", {})["step"] = step
     if samples is not None:
         changes["verify"] = {"samples": samples}
     asked = asked.changed(**changes) if changes else asked
     target = out or Path("runs") / asked.name
     options = "".join(f" --ebops {value:g}" for value in ebops or [])
     options += "".join(
-        f" --{name} {value}"
-        for name, value in (("data", data), ("epochs", epochs), ("seed", seed), ("samples", samples))
+        f" --{name} {shlex.quote(str(value))}"
+        for name, value in (
+            ("data", data),
+            ("epochs", epochs),
+            ("seed", seed),
+            ("gradients", gradients),
+            ("step", step),
+            ("samples", samples),
+        )
         if value is not None
     )
     run(asked, target, resume, as_json, lambda directory: f"hgq train {recipe}{options} --out {directory} --resume")

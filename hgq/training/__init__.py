@@ -7,6 +7,8 @@
 `pareto.py`        `ParetoFront`: keeps the models that no other one beats
 `bits.py`          `BitHistogram`: bits by layer and epoch
 `progress.py`      `Progress`: the bar
+`step.py`          `with_step`: methods that own the training step
+`zigzag.py`        one-step forward and backtrack; `curvature.py` what optimizers know of the curvature
 `optimizers.py`    optimizers that move bits faster than weights
 `build.py`         recipe -> compiled model
 `loop.py`          the loop itself, a pure function of seed and epoch
@@ -27,6 +29,8 @@ from hgq.training.progress import Progress
 from hgq.training.result import Point, RunResult
 from hgq.training.run import load_data, train
 from hgq.training.select import Select
+from hgq.training.step import Step, StepModel, TrainStepMethod, register_step, with_step
+from hgq.training.zigzag import Zigzag
 
 __all__ = [
     "BetaSchedule",
@@ -41,7 +45,13 @@ __all__ = [
     "Progress",
     "RunResult",
     "Select",
+    "Step",
+    "StepModel",
+    "TrainStepMethod",
+    "Zigzag",
     "build_model",
     "load_data",
+    "register_step",
     "train",
+    "with_step",
 ]

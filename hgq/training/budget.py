@@ -29,6 +29,7 @@ from typing import Any
 import keras
 
 from hgq.errors import ConfigError
+from hgq.training.step import training_state
 
 log = logging.getLogger("hgq.training")
 
@@ -255,16 +256,12 @@ class Budget(keras.callbacks.Callback):
         set_beta(self.model, self.controller.beta)
 
     def _snapshot(self) -> list[Any]:
-        return [variable.numpy() for variable in self._variables()]
+        return [variable.numpy() for variable in training_state(self.model)]
 
     def _put_back(self, values: list[Any]) -> None:
-        for variable, value in zip(self._variables(), values, strict=True):
+        for variable, value in zip(training_state(self.model), values, strict=True):
             # The state was on its way down: its momentum would carry it there again.
             variable.assign(value * 0 if "momentum" in variable.path else value)
-
-    def _variables(self) -> list[Any]:
-        optimizer = getattr(self.model, "optimizer", None)
-        return [*self.model.variables, *(optimizer.variables if optimizer is not None else [])]
 
     def state(self) -> tuple[dict[str, Any], list[Any]]:
         """All that changes, for a checkpoint: JSON values, and arrays."""

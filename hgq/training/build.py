@@ -15,6 +15,7 @@ from hgq.datasets import Dataset
 from hgq.errors import ConfigError, HGQError
 from hgq.stock import FREEZERS
 from hgq.training.optimizers import optimizer
+from hgq.training.step import with_step
 from hgq.training.user_model import user_model
 
 KERAS_LAYERS = {cls.__name__: cls for cls in FREEZERS if getattr(keras.layers, cls.__name__, None) is cls}
@@ -42,6 +43,7 @@ def build_model(recipe: Recipe, data: Dataset) -> keras.Model:
         raise ConfigError("The model has no quantized layer.", where="layers", fix='Use "QDense" instead of "Dense".')
     if recipe.train.gradients or any(rule.gradients for rule in recipe.rules):
         model = hgq_layers.with_gradients(model, lambda layer: _gradients_of(layer.name, recipe))
+    model = with_step(model, recipe.train.step)
     compile_model(model, recipe)
     return model
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from hgq.errors import FileFormatError
 from hgq.output import write_file_atomically
+from hgq.training.step import training_state
 
 FILE = "state.npz"
 SCHEMA = 1
@@ -31,11 +32,6 @@ class Resumable(Protocol):
         ...
 
 
-def variables(model: keras.Model) -> list[Any]:
-    """Weights, quantizers, the states of random generators, and the optimizer's slots and counters."""
-    return [*model.variables, *model.optimizer.variables]
-
-
 def save(path: Path, model: keras.Model, parts: Mapping[str, Resumable], run: dict[str, Any]) -> None:
     """Write a checkpoint.
 
@@ -45,7 +41,7 @@ def save(path: Path, model: keras.Model, parts: Mapping[str, Resumable], run: di
         parts: Callbacks by name.
         run: The driver's own JSON values.
     """
-    arrays = {f"model/{index}": variable.numpy() for index, variable in enumerate(variables(model))}
+    arrays = {f"model/{index}": np.asarray(variable) for index, variable in enumerate(training_state(model))}
     notes: dict[str, Any] = {"schema": SCHEMA, "run": run, "parts": {}}
     for name, part in parts.items():
         notes["parts"][name], extra = part.state()
@@ -69,7 +65,7 @@ def load(path: Path, model: keras.Model, parts: Mapping[str, Resumable]) -> dict
         notes = json.loads(arrays.pop("notes").tobytes())
     except (OSError, ValueError, EOFError, KeyError, AttributeError, zipfile.BadZipFile) as error:
         raise _damaged(path, str(error)) from None
-    targets = variables(model)
+    targets = training_state(model)
     values = _listed(arrays, "model/")
     if notes.get("schema") != SCHEMA or [v.shape for v in values] != [tuple(t.shape) for t in targets] or set(notes["parts"]) != set(parts):
         raise _damaged(path, f"schema {notes.get('schema')}, {len(values)} arrays for {len(targets)} variables")

@@ -8,11 +8,22 @@ from typing import Any
 
 import numpy as np
 
+from .logic import logic
 from .pipeline import Pipeline
 from .trace import Traced
 
 NOTHING: Mapping[str, Any] = MappingProxyType(
-    {"lut_cost": 0.0, "reg_bits": 0, "latency_cycles": 0, "ii": 1, "stages": 0, "max_delay": 0.0, "stage_delay": 0.0, "per_node": []}
+    {
+        "lut_cost": 0.0,
+        "reg_bits": 0,
+        "latency_cycles": 0,
+        "ii": 1,
+        "stages": 0,
+        "max_delay": 0.0,
+        "stage_delay": 0.0,
+        "logic": {},
+        "per_node": [],
+    }
 )
 """Summary of a model whose outputs are constants."""
 
@@ -23,9 +34,9 @@ def summary(pipeline: Pipeline) -> dict[str, Any]:
     Returns:
         ``lut_cost`` (adder-graph cost: about one LUT for each bit of each addition), ``reg_bits`` (of all pipeline registers),
         ``latency_cycles`` (clock edges from input to output, 0 if combinational), ``ii`` (cycles between two samples: 1), ``stages``,
-        ``max_delay`` (from input to output, in additions), ``stage_delay`` (of the longest stage), and ``per_node``: rows with ``node``,
-        ``op``, ``source`` (Keras layer path), ``lut_cost`` (they add up to the whole; logic that layers share belongs to the first) and
-        ``delay``.
+        ``max_delay`` (from input to output, in additions), ``stage_delay`` (of the longest stage), ``logic`` (see `logic.FEATURES`), and
+        ``per_node``: rows with ``node``, ``op``, ``source`` (Keras layer path), ``lut_cost`` (they add up to the whole; logic that layers
+        share belongs to the first) and ``delay``.
     """
     comb = pipeline.comb
     return {
@@ -36,6 +47,7 @@ def summary(pipeline: Pipeline) -> dict[str, Any]:
         "stages": pipeline.stages,
         "max_delay": float(comb.latency[1]),
         "stage_delay": max(pipeline.stage_delays, default=0.0),
+        "logic": logic(pipeline),
         "per_node": per_node(pipeline.traced, comb.cost),
     }
 

@@ -6,12 +6,13 @@ import difflib
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.resources import files
 from typing import Any
 
 from hgq.errors import ConfigError
+from hgq.estimate.fit import Fit
 from hgq.estimate.interval import Interval
 
 FOLDER = files("hgq.estimate") / "devices"
@@ -38,6 +39,7 @@ class Family:
         grade: Period factor of each speed grade, by its digit.
         basis: Sentences for people.
         yosys: What Yosys calls the family (`hgq.synth.targets`), or None.
+        fits: Fits to synthesis, by resource (``lut``, ``ff``), or none.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Family:
     grade: Mapping[str, float]
     basis: Mapping[str, str]
     yosys: str | None = None
+    fits: Mapping[str, Fit] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -169,4 +172,16 @@ def _family(name: str) -> Family:
         grade=row["grade"],
         basis=row["basis"],
         yosys=row.get("yosys"),
+        fits=_fits().get(row.get("yosys"), {}),
     )
+
+
+@cache
+def _fits() -> dict[str, dict[str, Fit]]:
+    tables = tomllib.loads((FOLDER / "_synthesis.toml").read_text(encoding="utf-8"))
+    return {
+        target: {
+            resource: Fit(fitted["coefficients"], Interval(*fitted["spread"]), fitted["basis"]) for resource, fitted in resources.items()
+        }
+        for target, resources in tables.items()
+    }

@@ -29,10 +29,12 @@ class Fit:
     Args:
         coefficients: By name of the count.
         spread: Factors around the guess: where `COVERAGE` of unseen designs lie.
+        basis: What it was fitted to and how well, for people.
     """
 
     coefficients: Mapping[str, float]
     spread: Interval
+    basis: str = ""
 
     def predict(self, counts: Mapping[str, float]) -> float:
         """The guess."""

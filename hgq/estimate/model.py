@@ -124,9 +124,10 @@ def estimate(graph: Graph, part: str, clock_ns: float, backend: str = "rtl", opt
         strategy, structure, counts, timing, basis = _hls4ml(graph, device, asked, sum(ebops.values()))
     else:
         strategy, structure = "adder_graph", _structure(graph, backend, asked)
-        counts = resources.adder_graph(structure.cost, structure.register_bits, device, structure.stage_depth)
+        counts = resources.adder_graph(structure, device)
         timing = latency.of_pipeline(structure, device, counts.lut, clock_ns)
-        texts = device.family.basis
+        fitted = device.family.fits if structure.counts else {}
+        texts = {**device.family.basis, **{name: fit.basis for name, fit in fitted.items()}}
         basis = (f"LUT: {texts['lut']}", f"FF: {texts['ff']}", "cycles and II: exact, from the pipeline that is written", texts["period"])
     layers = _layers(ebops, structure, resources.layer_counts(graph, structure, device, strategy), timing)
     basis = ("EBOPs: exact, declared data bits x effective constant bits", *basis)

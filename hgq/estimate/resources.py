@@ -61,21 +61,29 @@ SHORT_STAGE = 2.0
 """Stages of fewer additions than this delay many values by several cycles, and synthesis makes shift registers of LUTs out of that."""
 
 
-def adder_graph(cost: float, register_bits: int | None, device: Device, stage_depth: float = SHORT_STAGE) -> Counts:
-    """Fully unrolled additions and shifts, as the rtl backend writes them: no DSP, no block RAM.
+def adder_graph(structure: Structure, device: Device) -> Counts:
+    """Fully unrolled additions, shifts and tables, as the rtl backend writes them: no DSP, no block RAM.
 
-    Args:
-        cost: Adder-graph cost.
-        register_bits: Of the pipeline; None where unknown.
-        device: The part.
-        stage_depth: Additions in the longest stage.
+    By the fits to synthesis where the family has them and the backend counts what they need; else by the scale of the family.
     """
-    lut = device.family.lut_per_cost * cost
-    if register_bits is None:
-        return Counts(lut.rounded(), None, NONE, NONE)
-    shifts = device.family.srl_per_bit * register_bits if stage_depth < SHORT_STAGE else 0.0
-    ff = device.family.ff_per_bit * float(register_bits)
+    family = device.family
+    if structure.counts and {"lut", "ff"} <= family.fits.keys():
+        lut, ff = (family.fits[name].interval(structure.counts) for name in ("lut", "ff"))
+        return Counts(lut.rounded(), ff.rounded() if structure.register_bits else NONE, NONE, NONE)
+    lut = family.lut_per_cost * structure.cost
+    shifts = family.srl_per_bit * structure.register_bits if structure.stage_depth < SHORT_STAGE else 0.0
+    ff = family.ff_per_bit * float(structure.register_bits)
     return Counts((lut + Interval(0, 0, shifts)).rounded(), ff.rounded(), NONE, NONE)
+
+
+def adder_graph_layers(structure: Structure, device: Device) -> dict[str, Counts]:
+    """The LUTs of the whole, shared out by cost; nobody knows whose the registers are."""
+    whole = adder_graph(structure, device).lut
+    total_cost = sum(structure.cost_of.values())
+    return {
+        layer: Counts((whole * (cost / total_cost if total_cost else 0.0)).rounded(), None, NONE, NONE)
+        for layer, cost in structure.cost_of.items()
+    }
 
 
 def hls_distributed_arithmetic(cost: float, device: Device) -> Counts:
@@ -193,4 +201,4 @@ def layer_counts(graph: Graph, structure: Structure | None, device: Device, stra
         return {}
     if strategy == "distributed_arithmetic":
         return {layer: hls_distributed_arithmetic(cost, device) for layer, cost in structure.cost_of.items()}
-    return {layer: adder_graph(cost, None, device) for layer, cost in structure.cost_of.items()}
+    return adder_graph_layers(structure, device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hgq.errors import ConfigError
@@ -22,6 +22,7 @@ class Structure:
         stage_depth: Delay of the longest stage, in additions.
         cost_of: Cost of each layer, by Keras layer path; adds up to `cost`, or is empty.
         depth_of: Depth that each layer adds, by Keras layer path; may be empty.
+        counts: What decides how many LUTs come of it, by name; explained where the backend counts it; may be empty.
     """
 
     cost: float
@@ -32,6 +33,7 @@ class Structure:
     stage_depth: float
     cost_of: Mapping[str, float]
     depth_of: Mapping[str, float]
+    counts: Mapping[str, float] = field(default_factory=dict)
 
     def in_turns(self, turns: Mapping[str, int]) -> Structure:
         """The same with layers whose positions take so many turns in one copy: about that much smaller."""
@@ -41,7 +43,7 @@ class Structure:
     @staticmethod
     def of(raw: Mapping[str, Any], backend: str) -> Structure:
         """From what `Backend.resources` returns: ``lut_cost``, ``reg_bits``, ``latency_cycles``, ``max_delay`` and optionally ``ii``,
-        ``stages``, ``stage_delay``, ``per_node`` (rows with ``layer`` or ``source``, ``lut_cost`` and ``delay``).
+        ``stages``, ``stage_delay``, ``logic`` (counts), ``per_node`` (rows with ``layer`` or ``source``, ``lut_cost`` and ``delay``).
 
         Raises:
             ConfigError: a key is missing.
@@ -62,4 +64,4 @@ class Structure:
             cost_of[layer] = cost_of.get(layer, 0.0) + float(row.get("lut_cost", 0.0))
             depth_of[layer] = depth_of.get(layer, 0.0) + float(row.get("delay", 0.0))
         stage = float(raw.get("stage_delay", depth / stages))
-        return Structure(cost, bits, cycles, int(raw.get("ii", 1)), depth, stage, cost_of, depth_of)
+        return Structure(cost, bits, cycles, int(raw.get("ii", 1)), depth, stage, cost_of, depth_of, raw.get("logic", {}))

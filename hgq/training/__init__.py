@@ -9,6 +9,7 @@
 `progress.py`      `Progress`: the bar
 `step.py`          `with_step`: methods that own the training step
 `zigzag.py`        one-step forward and backtrack; `curvature.py` what optimizers know of the curvature
+`metagrad.py`      MetaGrad; `hypernetworks.py` the networks that correct gradients
 `optimizers.py`    optimizers that move bits faster than weights
 `build.py`         recipe -> compiled model
 `loop.py`          the loop itself, a pure function of seed and epoch
@@ -23,6 +24,7 @@ from hgq.training.beta import BetaSchedule
 from hgq.training.bits import BitHistogram
 from hgq.training.budget import Budget, Controller
 from hgq.training.build import build_model
+from hgq.training.metagrad import MetaGrad
 from hgq.training.optimizers import BitAdam, BitAdamW, BitSGD
 from hgq.training.pareto import ParetoFront
 from hgq.training.progress import Progress
@@ -40,6 +42,7 @@ __all__ = [
     "BitSGD",
     "Budget",
     "Controller",
+    "MetaGrad",
     "ParetoFront",
     "Point",
     "Progress",

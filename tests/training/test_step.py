@@ -48,11 +48,11 @@ def net():
     )
 
 
-def fitted(method, optimizer, epochs=2, **options):
+def fitted(method, optimizer, epochs=2, steps=None, **options):
     model = with_step(net(), method)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer, loss, metrics=["accuracy"], weighted_metrics=["accuracy"], **options)
-    return model, model.fit(X, Y, 64, epochs, shuffle=False, verbose=0, sample_weight=WEIGHTS).history
+    return model, model.fit(X, Y, 64, epochs, shuffle=False, verbose=0, sample_weight=WEIGHTS, steps_per_epoch=steps).history
 
 
 def test_the_step_is_that_of_keras_bit_for_bit():
@@ -134,7 +134,7 @@ class InterruptAt(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("changes", [{"step": "zigzag(period=2)"}], ids=str)
+@pytest.mark.parametrize("changes", [{"step": "zigzag(period=2)"}, pytest.param({"step": "metagrad"}, marks=pytest.mark.slow)], ids=str)
 def test_an_interrupted_run_goes_on_bit_identically(recipe, tmp_path, monkeypatch, changes):
     monkeypatch.setattr(run_module, "SAVE_SECONDS", 0.0)
     asked = recipe(train={"epochs": 3, "gradients": "luq4", **changes})

@@ -6,8 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import tensorflow as tf
+
 from benchmarks.gradient_accuracy import jets, training
 from benchmarks.gradient_accuracy.plan import TASKS, Run
+
+tf.config.threading.set_intra_op_parallelism_threads(1)  # the networks are small: a second thread costs more than it brings
+tf.config.threading.set_inter_op_parallelism_threads(1)
 
 _loaded: dict[str, training.Arrays] = {}
 

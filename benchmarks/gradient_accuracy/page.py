@@ -97,26 +97,15 @@ class Measured:
         return fmean(differences), stdev(differences) / math.sqrt(len(differences))
 
     def jets(self) -> str:
-        """Accuracy and EBOPs at each budget, and what verification found."""
-        budgets = sorted({point["budget"] for entry in self._jets() for point in entry["points"]}, reverse=True)
+        """Accuracy, EBOPs, and what verification found."""
         rows = []
         for name, method in JETS.items():
-            entries = list(self.entries.get(("jets", name), {}).values())
-            if not entries:
-                rows.append([method.title, NOT_MEASURED, *[NOT_MEASURED] * len(budgets), NOT_MEASURED])
-                continue
-            cells = []
-            for budget in budgets:
-                points = [point for entry in entries for point in entry["points"] if point["budget"] == budget]
-                accuracy = percent({seed: point["test"] for seed, point in enumerate(points)})
-                cells.append(f"{accuracy} at {fmean(point['ebops'] for point in points):,.0f}")
-            checks = [check for entry in entries for check in entry["checks"]]
-            cells.append(f"{sum(check['mismatches'] for check in checks):,} of {sum(check['samples'] for check in checks):,}")
-            rows.append([method.title, str(len(entries)), *cells])
-        return table(["gradients", "seeds", *(f"budget {budget:,.0f}" for budget in budgets), "mismatches"], rows)
-
-    def _jets(self) -> list[dict[str, Any]]:
-        return [entry for (task, _), entries in self.entries.items() if task == "jets" for entry in entries.values()]
+            entries = self.entries.get(("jets", name), {})
+            checks = [check for entry in entries.values() for check in entry["checks"].values()]
+            wrong, samples = (sum(check[n] for check in checks) for n in (0, 1))
+            ebops = spread({seed: entry["ebops"] for seed, entry in entries.items()}, 0)
+            rows.append([method.title, str(len(entries)), percent(self.values("jets", name, "accuracy")), ebops, f"{wrong} of {samples:,}"])
+        return table(["gradients", "seeds", "accuracy, %", "EBOPs", "mismatches"], rows)
 
 
 def percent(values: dict[int, float]) -> str:

@@ -16,6 +16,7 @@ from benchmarks.gradient_accuracy.plan import METHODS, TASKS, Method, Task
 from hgq.errors import DataError
 from hgq.layers import QConv2D, QDense, QMaxPooling2D, with_gradients
 from hgq.training.loop import Loop, score
+from hgq.training.step import StepModel, with_step
 
 CHUNK = 2000
 """Samples of an evaluation at a time."""
@@ -65,17 +66,20 @@ class Trainer:
     def __init__(self, task: str, method: str, data: Arrays) -> None:
         keras.backend.clear_session()
         gc.collect()
+        keras.utils.set_random_seed(0)  # the seeds of the layers' random numbers are drawn when they are made
         self.task, self.method, self.data = TASKS[task], METHODS[task][method], data
         self.epochs = round(self.task.epochs * self.method.epochs)
-        self.model = network(self.task, self.method, data)
+        self.model = with_step(network(self.task, self.method, data), None if self.method.step == "none" else self.method.step)
         steps = len(data[0]) // self.task.batch * self.epochs
         rate = keras.optimizers.schedules.CosineDecay(self.task.learning_rate * self.method.rate, steps)
         self.model.compile(optimizer(self.task, rate), keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
-        self.model.optimizer.build(self.model.trainable_variables)
+        if not self.model.optimizer.built:
+            self.model.optimizer.build(self.model.trainable_variables)
+        self._state = [*self.model.optimizer.variables, *(self.model.step.variables if isinstance(self.model, StepModel) else [])]
         self.flips = FlipCounter(self.model) if self.task.weights else None
         self.loop = Loop(self.model, *data[:2], batch_size=self.task.batch, seed=0, jit_compile=self.task.jit)
         self._initials: dict[int, list[NDArray]] = {}
-        self._fresh = [variable.numpy() for variable in self.model.optimizer.variables]
+        self._fresh = [keras.ops.convert_to_numpy(variable) for variable in self._state]
 
     def run(self, seed: int) -> dict[str, Any]:
         """Train from scratch; what the store keeps of it."""
@@ -97,7 +101,7 @@ class Trainer:
             variable.assign(value)
             if variable.name == "gradient_draws":
                 variable.assign(seed * DRAWS_APART)
-        for variable, value in zip(self.model.optimizer.variables, self._fresh, strict=True):
+        for variable, value in zip(self._state, self._fresh, strict=True):
             variable.assign(value)
         self.loop.seed = seed
         if self.flips:

@@ -29,15 +29,17 @@ class QLayer(keras.layers.Layer):
     A layer made of other `QLayer` objects runs their `forward` and sums their `cost`: only the outermost charges.
 
     Args:
-        beta: Loss per EBOP. A variable, for schedules: see `hgq.layers.set_beta`.
+        beta: Loss per EBOP, or per LUT. A variable, for schedules: see `hgq.layers.set_beta`.
+        resource: What is charged: ``"ebops"``, or ``"lut"`` (`hgq.resources.lut`); see `hgq.layers.set_resource`.
 
     Attributes:
         beta: That variable, float32, not trainable.
         ebops: What the last training call charged for, float32. `hgq.layers.total_ebops` computes it anew.
     """
 
-    def __init__(self, *, beta: float | None = None, **kwargs) -> None:
+    def __init__(self, *, beta: float | None = None, resource: str = "ebops", **kwargs) -> None:
         super().__init__(**kwargs)
+        self.resource = known_resource(resource, self.name)
         check_policy(self)
         initial = DEFAULT_BETA if beta is None else float(beta)
         self.initial_beta = initial
@@ -84,7 +86,7 @@ class QLayer(keras.layers.Layer):
         return input_shape
 
     def get_config(self) -> dict:
-        return {**super().get_config(), "beta": self.initial_beta}
+        return {**super().get_config(), "beta": self.initial_beta, "resource": self.resource}
 
     # ---- for subclasses ----------------------------------------
 
@@ -114,6 +116,23 @@ class QLayer(keras.layers.Layer):
                 received=str(tuple(input_shape)),
             )
         return shape
+
+
+RESOURCES = ("ebops", "lut")
+"""What training can charge for."""
+
+
+def known_resource(name: str, where: str) -> str:
+    """`name`, if training can charge for it.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    if name not in RESOURCES:
+        raise ConfigError(
+            "Training cannot charge for this.", where=f"{where}, resource", expected=" or ".join(RESOURCES), received=repr(name)
+        )
+    return name
 
 
 def constant_to_ir(b: GraphBuilder, quantizer: Quantizer, constant, name: str) -> Ref:

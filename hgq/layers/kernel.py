@@ -13,6 +13,7 @@ from hgq.gradients import Identifier as GradientIdentifier
 from hgq.layers import activations
 from hgq.layers.backward import BackwardPass
 from hgq.layers.base import QLayer, constant_to_ir, identifier_config, quantize_to_ir
+from hgq.layers.luts import luts_of_linear
 from hgq.layers.normalizing import NormalizingLayer
 from hgq.quantizers import Identifier, serialize
 from hgq.resources.ebops import Arrays
@@ -189,9 +190,12 @@ class KernelLayer(QLayer):
 
     def cost(self):
         kernel, bias = self.constants()
+        bits_x, bits_kernel = self.input_quantizer.bits(self._shape), self.kernel_quantizer.effective_bits(kernel)
+        if self.resource == "lut":
+            return luts_of_linear(self.linear_cost, bits_x, bits_kernel, self.kernel_quantizer(kernel, training=False))
         return self.linear_cost(
-            self.input_quantizer.bits(self._shape),
-            self.kernel_quantizer.effective_bits(kernel),
+            bits_x,
+            bits_kernel,
             self.bias_quantizer.effective_bits(bias) if self.bias_quantizer is not None else None,
         )
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import keras
 
-from hgq.layers.base import QLayer
+from hgq.layers.base import QLayer, known_resource
 from hgq.quantizers import Quantizer
 
 
@@ -24,6 +24,16 @@ def set_beta(model: keras.layers.Layer, value: float) -> None:
     """Set the loss per EBOP of every quantized layer."""
     for layer in qlayers(model):
         layer.beta.assign(value)
+
+
+def set_resource(model: keras.layers.Layer, name: str) -> None:
+    """Set what every quantized layer charges for: ``"ebops"`` or ``"lut"``. Compile the model again afterwards.
+
+    Raises:
+        ConfigError: an unknown resource.
+    """
+    for layer in qlayers(model):
+        layer.resource = known_resource(name, layer.name)
 
 
 def total_ebops(model: keras.layers.Layer) -> float:

@@ -45,11 +45,26 @@ def significant_bits(q: Tensor) -> Tensor:
     A float32 holds its number as a 24-bit significand; without its trailing zeros that is the odd part. A negative number costs one bit
     more, except a power of two: -1, -2, -4 … are the sign bit alone.
     """
-    significand = tf.bitwise.bitwise_or(tf.bitwise.bitwise_and(tf.bitcast(q, tf.int32), (1 << 23) - 1), 1 << 23)
+    significand = _significand(q)
     lowest = tf.cast(tf.bitwise.bitwise_and(significand, -significand), tf.float32)
     width = float(SIGNIFICANT + 1) - integer_bits(lowest)
     width = width + tf.cast((q < 0) & (width > 1.0), tf.float32)
     return tf.where(q == 0, 0.0, width)
+
+
+def signed_digits(q: Tensor) -> Tensor:
+    """Digits of every constant in canonical signed-digit form (Reitwiesner 1960): additions and subtractions of shifted data, plus one.
+
+    The digits of ``3 n`` and ``n`` differ, in binary, just where ``n`` has a signed digit.
+    """
+    significand = _significand(q)
+    digits = tf.raw_ops.PopulationCount(x=tf.bitwise.bitwise_xor(significand, 3 * significand))
+    return tf.where(q == 0, 0.0, tf.cast(digits, tf.float32))
+
+
+def _significand(q: Tensor) -> Tensor:
+    """Of a float32 that is not 0: 24 bits, int32, without sign and exponent."""
+    return tf.bitwise.bitwise_or(tf.bitwise.bitwise_and(tf.bitcast(q, tf.int32), (1 << 23) - 1), 1 << 23)
 
 
 @tf.custom_gradient

@@ -1,0 +1,117 @@
+"""The price of weights in LUTs: digits against a plain recoding, prices against loops, and the whole against real adder graphs."""
+
+from __future__ import annotations
+
+import math
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from hgq import plugins
+from hgq.backend import Options
+from hgq.calibrate import calibrate
+from hgq.errors import ConfigError
+from hgq.freeze import freeze
+from hgq.layers import QConv1D, QDense, set_resource, total_ebops
+from hgq.quantizers import ops
+from hgq.resources import lut
+
+
+def recoded(number: int) -> int:
+    """Digits of the non-adjacent form, one by one."""
+    number, digits = abs(number), 0
+    while number:
+        if number & 1:
+            number -= 2 - (number & 3)
+            digits += 1
+        number >>= 1
+    return digits
+
+
+def test_signed_digits():
+    rng = np.random.default_rng(0)
+    numbers = np.concatenate([rng.integers(-(2**23), 2**23, 3000), np.arange(-300, 300)])
+    values = (numbers * 2.0 ** rng.integers(-30, 30, len(numbers))).astype(np.float32)
+    assert ops.signed_digits(tf.constant(values)).numpy().tolist() == [recoded(int(n)) for n in numbers]
+
+
+def test_prices_by_loops():
+    digits = np.array([[2, 0, 1], [1, 0, 3], [0, 0, 0]], float)
+    bits = np.array([5.0, 3.0, 9.0])
+    a_bit, a_value = lut.prices(digits)
+    additions = (3 - 1) + (4 - 1)
+    share = (1 + additions / 2 / lut.SHARED) ** -lut.EXPONENT  # two rows are alive
+    expected = 0.0
+    for output in (0, 2):
+        terms = digits[:, output].sum()
+        for row in range(3):
+            expected += digits[row, output] * (1 - 1 / terms) * share * lut.ADDER * (bits[row] + lut.CARRIES)
+            expected += digits[row, output] / terms * lut.LAST * bits[row]
+    assert math.isclose((a_bit * bits[:, None]).sum() + a_value.sum(), expected, rel_tol=1e-12)
+
+
+def test_nothing_costs_nothing():
+    assert not np.any(lut.prices(np.zeros((3, 2)))[0])
+
+
+@pytest.fixture
+def dense():
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.Input((12,)), QDense(9, "relu"), QDense(4)])
+    calibrate(model, np.random.default_rng(0).normal(size=(300, 12)))
+    return model
+
+
+def test_the_charge_has_gradients_in_the_bits(dense):
+    """A weight's price grows with its bits, that of a row with the bits of its data."""
+    set_resource(dense, "lut")
+    layer = dense.layers[0]
+    bits = {"data": layer.input_quantizer._f.value, "kernel": layer.kernel_quantizer._b.value}
+    with tf.GradientTape() as tape:
+        cost = layer.total_cost()
+    gradients = tape.gradient(cost, bits)
+    digits = ops.signed_digits(layer.kernel_quantizer(layer.kernel, training=False)).numpy()
+    a_bit, _ = lut.prices(digits)
+    np.testing.assert_allclose(np.ravel(gradients["data"]), a_bit.sum(1), rtol=1e-4)
+    assert np.all((gradients["kernel"] > 0) == (digits > 0))
+
+
+def test_it_is_charged_in_training_and_saved(dense, tmp_path):
+    charged = {}
+    for name in ("ebops", "lut"):
+        set_resource(dense, name)
+        charged[name] = total_ebops(dense)
+        dense(np.ones((2, 12), np.float32), training=True)
+        assert math.isclose(sum(float(layer.ebops) for layer in dense.layers), charged[name], rel_tol=1e-5)
+    assert charged["lut"] < charged["ebops"]
+    dense.save(tmp_path / "m.keras")
+    assert {layer.resource for layer in keras.saving.load_model(tmp_path / "m.keras").layers} == {"lut"}
+
+
+def test_an_unknown_resource():
+    with pytest.raises(ConfigError, match=r"cannot charge[\s\S]*ebops or lut[\s\S]*'gold'"):
+        QDense(3, resource="gold")
+
+
+@pytest.mark.parametrize("kind", ["dense", "sparse", "conv"])
+def test_it_is_near_real_adder_graphs(kind):
+    """Against alkaid's adder graph, which has the cost of every adder: far nearer than EBOPs. Bounds are of these seeds, with a margin."""
+    pytest.importorskip("alkaid")
+    errors = {"lut": [], "ebops": []}
+    for seed in range(3):
+        keras.utils.set_random_seed(seed)
+        rng = np.random.default_rng(seed)
+        shape = (7, 3) if kind == "conv" else (16,)
+        hidden = QConv1D(6, 3, activation="relu", input_quantizer="data(granularity=channel)") if kind == "conv" else QDense(20, "relu")
+        model = keras.Sequential([keras.Input(shape), hidden])
+        kernel = rng.normal(scale=0.5, size=hidden.kernel.shape)
+        hidden.kernel.assign(kernel * (rng.random(kernel.shape) < (0.3 if kind == "sparse" else 1.0)))
+        calibrate(model, rng.normal(size=(300, *shape)))
+        real = plugins.backend("rtl").resources(freeze(model), Options(extra={"stages": "0"}))["lut_cost"]
+        for name, found in errors.items():
+            set_resource(model, name)
+            found.append(abs(total_ebops(model) / real - 1))
+    assert np.mean(errors["lut"]) < 0.2
+    assert np.mean(errors["lut"]) < np.mean(errors["ebops"]) / 2

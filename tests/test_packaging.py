@@ -52,7 +52,7 @@ def test_the_wheel_holds_everything_and_nothing_else(wheel):
     assert expected <= set(names)
     for folder, target in (("hgq", "hgq"), ("converters", "hgq/converters"), ("firmware_templates", "hgq/firmware_templates")):
         for path in (ROOT / folder).rglob("*"):
-            if path.is_file() and path.suffix in (".py", ".npz", ".toml", ".j2", ".html", ".css", ".js", ".cpp", ".sv", ".v", ".tcl"):
+            if path.is_file() and path.suffix[1:] in "py npz toml j2 html css js cc h cpp sv v tcl".split():
                 assert f"{target}/{path.relative_to(ROOT / folder).as_posix()}" in names, f"{path} is not in the wheel"
     assert not [name for name in names if name.endswith(".pyc") or "__pycache__" in name]
 

@@ -35,7 +35,7 @@ def command(as_json: _output.AsJson = False) -> None:
 def collect() -> dict[str, Any]:
     """All that `hgq doctor` knows; imports neither Keras nor TensorFlow."""
     import hgq
-    from hgq import plugins, tools
+    from hgq import native, plugins, tools
 
     requirements = _requirements()
     packages = [_package(name) for name in requirements.get("", [])]
@@ -60,6 +60,7 @@ def collect() -> dict[str, Any]:
         "packages": packages,
         "extras": extras,
         "backends": plugins.names(),
+        "native": native.state(),
         "tools": [tools.status(name) for name in tools.KNOWN],
     }
 
@@ -81,6 +82,8 @@ def _render(facts: dict[str, Any]) -> None:
         ],
         "Programs (none is needed to train, freeze and export)",
     )
+    state = facts["native"]
+    _output.result(f"Native ops: {state.text}{f'  {state.path}' if state.path else ''}")
     _output.result(f"Backends: {', '.join(facts['backends'])}")
     for problem in facts["problems"]:
         _output.warning(problem)

@@ -18,7 +18,9 @@ from hgq.gradients.floating import FP4
 from hgq.gradients.get import Identifier, get, names, serialize
 from hgq.gradients.hlq import HLQ
 from hgq.gradients.integer import IntegerGradient
+from hgq.gradients.linear import MatrixProduct
 from hgq.gradients.luq import LUQ
+from hgq.gradients.products import IntegerProducts
 
 __all__ = [
     "FP4",
@@ -30,6 +32,8 @@ __all__ = [
     "GradientQuantizer",
     "Identifier",
     "IntegerGradient",
+    "IntegerProducts",
+    "MatrixProduct",
     "Scheme",
     "get",
     "names",

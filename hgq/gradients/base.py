@@ -71,6 +71,18 @@ class GradientQuantizer(Scheme):
     def quantize(self, g: Tensor, seed: Tensor) -> Tensor:
         """The quantized gradient, float32, of the shape of `g`: a pure function."""
 
+    @property
+    def greatest_code(self) -> int | None:
+        """The greatest of its integer `codes`; None: its values are no integers of one scale."""
+        return None
+
+    def codes(self, g: Tensor, seed: Tensor) -> tuple[Tensor, Tensor]:
+        """Integers, int8, and their scale, a scalar: together what `quantize` returns, where there is a `greatest_code` up to 127.
+
+        Where anything in `g` is infinite or NaN the codes are 0 and the scale is NaN.
+        """
+        raise NotImplementedError(f"{type(self).__name__} defines no codes().")
+
     def product(self, linear: Linear, x: Tensor, kernel: Tensor, seed: Tensor, memory: Any = None) -> Tensor:
         return quantized_gradient(linear(x, kernel), self.quantize, seed)
 
@@ -120,14 +132,14 @@ class BackwardScheme(Scheme):
             def gradient(g):
                 g_data, w = self.for_data(g, kernel, random.derived(seed, 2))
                 x_kernel, g_kernel = self.for_kernel(kept, g, random.derived(seed, 3))
-                return _pull_back(lambda at: linear(at, w), x, g_data), _pull_back(lambda at: linear(x_kernel, at), kernel, g_kernel)
+                return pull_back(lambda at: linear(at, w), x, g_data), pull_back(lambda at: linear(x_kernel, at), kernel, g_kernel)
 
             return linear(x, kernel), gradient
 
         return bilinear(x, kernel)
 
 
-def _pull_back(function: Callable[[Tensor], Tensor], at: Tensor, g: Tensor) -> Tensor:
+def pull_back(function: Callable[[Tensor], Tensor], at: Tensor, g: Tensor) -> Tensor:
     """Vector-Jacobian product of a linear function; the value of the function itself is not needed, and a compiled graph drops it."""
     with tf.GradientTape() as tape:
         tape.watch(at)

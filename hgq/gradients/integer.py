@@ -7,9 +7,11 @@ from typing import Any
 
 import tensorflow as tf
 
+from hgq import native
 from hgq.errors import ConfigError
 from hgq.gradients import random
 from hgq.gradients.base import GradientQuantizer, register
+from hgq.gradients.powers import usable
 
 Tensor = Any
 
@@ -38,8 +40,23 @@ class IntegerGradient(GradientQuantizer):
             raise ConfigError("An integer gradient cannot have these bits.", expected="an integer from 2 to 16", received=repr(self.bits))
 
     def quantize(self, g: Tensor, seed: Tensor) -> Tensor:
+        ops = native.ops_for(g)
+        if ops is not None:
+            return ops.hgqc_integer(g, seed, bits=self.bits, stochastic=self.stochastic)
         codes, scale = integer_codes(g, self.bits, seed if self.stochastic else None)
         return codes * scale
+
+    @property
+    def greatest_code(self) -> int | None:
+        return 2 ** (self.bits - 1) - 1
+
+    def codes(self, g: Tensor, seed: Tensor) -> tuple[Tensor, Tensor]:
+        ops = native.ops_for(g)
+        if ops is not None:
+            return tuple(ops.hgqc_integer_codes(g, seed, bits=self.bits, stochastic=self.stochastic))
+        codes, scale = integer_codes(g, self.bits, seed if self.stochastic else None)
+        scale = tf.reshape(scale, ())
+        return tf.cast(tf.where(tf.math.is_finite(scale), codes, 0.0), tf.int8), scale
 
 
 def integer_codes(g: Tensor, bits: int, seed: Tensor | None, axis: Any = None) -> tuple[Tensor, Tensor]:
@@ -53,8 +70,12 @@ def integer_codes(g: Tensor, bits: int, seed: Tensor | None, axis: Any = None) -
     """
     highest = 2.0 ** (bits - 1) - 1
     peak = tf.reduce_max(tf.abs(g), axis=axis, keepdims=True)
-    scale = tf.where(peak > 0, peak / highest, 1.0)
-    y = g / scale
-    whole = tf.floor(y)
-    codes = tf.round(y) if seed is None else whole + tf.cast(random.uniform(tf.shape(g), seed) < y - whole, tf.float32)
-    return tf.clip_by_value(codes, -highest, highest), scale
+    scale = usable(peak * (1 / highest))  # what graphs make of a division by a constant
+    return rounded(g / scale, bits, seed), scale
+
+
+def rounded(y: Tensor, bits: int, seed: Tensor | None) -> Tensor:
+    """To integers that `bits` hold, symmetric, as float32: at random with the seed, else to the nearest."""
+    highest, whole = 2.0 ** (bits - 1) - 1, tf.floor(y)
+    codes = tf.round(y) if seed is None else whole + tf.cast(random.uniform(tf.shape(y), seed) < y - whole, tf.float32)
+    return tf.clip_by_value(codes, -highest, highest)

@@ -8,10 +8,11 @@ from typing import Any
 
 import tensorflow as tf
 
+from hgq import native
 from hgq.errors import ConfigError
 from hgq.gradients import random
 from hgq.gradients.base import GradientQuantizer, Linear, quantized_gradient, register
-from hgq.gradients.powers import power_from, power_upto
+from hgq.gradients.powers import power_from, power_upto, usable
 
 Tensor = Any
 
@@ -90,8 +91,11 @@ class LUQ(GradientQuantizer):
     def limit(self, g: Tensor, memory: Any = None) -> Tensor:
         return self._alpha(self._expected(g, memory)) * 2.0 ** (self.levels - 1) if self.remembers else super().limit(g)
 
+    def _peak(self, g: Tensor) -> Tensor:
+        return tf.reduce_max(tf.abs(g), axis=-1 if self.granularity == "row" else None, keepdims=True)
+
     def _alpha(self, peak: Tensor) -> Tensor:
-        alpha = tf.where(peak > 0, peak * 2.0 ** -(self.levels - 1), 1.0)
+        alpha = usable(peak * 2.0 ** -(self.levels - 1))
         return power_from(alpha) if self.power_of_two else alpha
 
     def quantize(self, g: Tensor, seed: Tensor, peak: Tensor | None = None) -> Tensor:
@@ -102,18 +106,37 @@ class LUQ(GradientQuantizer):
             seed: As in `Scheme.product`.
             peak: What the highest level is; None for the greatest magnitude of `g`.
         """
-        if peak is None:
-            peak = tf.reduce_max(tf.abs(g), axis=-1 if self.granularity == "row" else None, keepdims=True)
-        alpha = self._alpha(peak)
+        ops = native.ops_for(g)
+        if ops is not None and self.unbiased_rounding:
+            own = peak is None and not self.power_of_two
+            alpha = tf.zeros((0,)) if own else self._alpha(self._peak(g) if peak is None else peak)
+            return ops.hgqc_luq(g, alpha, seed, levels=self.levels, samples=self.samples, rows=self.granularity == "row")
+        alpha = self._alpha(self._peak(g) if peak is None else peak)
         if not self.unbiased_rounding:
             return self._rounded(g, alpha, 0.5)
         total = self._rounded(g, alpha, random.uniform(tf.shape(g), seed))
         for sample in range(1, self.samples):
             total += self._rounded(g, alpha, random.uniform(tf.shape(g), random.derived(seed, 16 + sample)))
-        return total / self.samples if self.samples > 1 else total
+        return total * (1 / self.samples) if self.samples > 1 else total  # what graphs make of a division by a constant
+
+    def codes(self, g: Tensor, seed: Tensor) -> tuple[Tensor, Tensor]:
+        ops = native.ops_for(g)
+        if ops is not None:
+            return tuple(ops.hgqc_luq_codes(g, seed, levels=self.levels))
+        alpha = self._alpha(tf.reduce_max(tf.abs(g)))
+        levels = self._levels(g, alpha, random.uniform(tf.shape(g), seed))
+        return tf.cast(tf.where(tf.math.is_finite(alpha), levels, 0.0), tf.int8), alpha
+
+    @property
+    def greatest_code(self) -> int | None:
+        plain = LUQ(self.levels, momentum=self.momentum)
+        return 2 ** (self.levels - 1) if self == plain else None
 
     def _rounded(self, g: Tensor, alpha: Tensor, dice: Tensor) -> Tensor:
-        """Up where `dice` falls below the distance from the lower neighbour, in units of the gap.
+        return self._levels(g, alpha, dice) * alpha
+
+    def _levels(self, g: Tensor, alpha: Tensor, dice: Tensor) -> Tensor:
+        """In units of alpha. Up where `dice` falls below the distance from the lower neighbour, in units of the gap.
 
         The neighbour below of a number is the number without its fraction bits: no logarithm, no error at exact powers.
         """
@@ -122,4 +145,4 @@ class LUQ(GradientQuantizer):
         low = tf.where(y < 1.0, 0.0, power)
         gap = tf.where(y < 1.0, 1.0, power)
         up = tf.cast(dice < (y - low) / gap, tf.float32)
-        return tf.sign(g) * tf.minimum(low + gap * up, 2.0 ** (self.levels - 1)) * alpha
+        return tf.sign(g) * tf.minimum(low + gap * up, 2.0 ** (self.levels - 1))

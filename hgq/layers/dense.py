@@ -8,6 +8,8 @@ import keras
 import tensorflow as tf
 
 from hgq.errors import ConfigError
+from hgq.gradients import MatrixProduct
+from hgq.gradients.base import Linear
 from hgq.layers.kernel import TENSORS, BiasedLayer, KernelLayer, NormalizedLayer
 from hgq.resources import ebops
 
@@ -27,6 +29,9 @@ class DenseMap(KernelLayer):
 
     def linear(self, x, kernel, training=None) -> Any:
         return matmul(x, kernel)
+
+    def bilinear(self, training=None) -> Linear:
+        return matmul
 
     def linear_cost(self, bits_x, bits_kernel, bits_bias) -> Any:
         rows = ebops.copies(bits_x, self._turns.get("parallel"), TENSORS)
@@ -92,9 +97,5 @@ def checked_units(units, where: str, what: str = "units") -> int:
     return int(units)
 
 
-def matmul(x, kernel):
-    """``x @ kernel`` over the last axis of `x`, as one plain matrix product whatever the rank."""
-    if len(x.shape) == 2:
-        return tf.matmul(x, kernel)
-    y = tf.matmul(tf.reshape(x, (-1, x.shape[-1])), kernel)
-    return tf.reshape(y, tf.concat([tf.shape(x)[:-1], [kernel.shape[-1]]], 0))
+matmul = MatrixProduct()
+"""``x @ kernel`` over the last axis of `x`, as one plain matrix product whatever the rank."""

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from hgq.errors import ConfigError
 from hgq.gradients import Identifier as GradientIdentifier
+from hgq.gradients.base import Linear
 from hgq.layers import activations
 from hgq.layers.backward import BackwardPass
 from hgq.layers.base import QLayer, constant_to_ir, identifier_config, quantize_to_ir
@@ -109,6 +110,10 @@ class KernelLayer(QLayer):
         """The linear map of quantized data by a quantized, arranged kernel; in inference its partial sums are exact."""
         raise NotImplementedError(f"{type(self).__name__} defines no linear().")
 
+    def bilinear(self, training=None) -> Linear:
+        """`linear` as a function of data and kernel alone, for schemes of the backward pass, which may recognise it."""
+        return lambda x, kernel: self.linear(x, kernel, training)
+
     def linear_cost(self, bits_x, bits_kernel, bits_bias) -> Any:
         """EBOPs from the bits of data, arranged kernel and bias (or None), as tensors."""
         raise NotImplementedError(f"{type(self).__name__} defines no linear_cost().")
@@ -182,7 +187,7 @@ class KernelLayer(QLayer):
         return y if self.output_quantizer is None else self.output_quantizer(y, training=training)
 
     def _product(self, backward: BackwardPass, x, kernel, training):
-        return backward.product(lambda x, kernel: self.linear(x, kernel, training), x, kernel, training)
+        return backward.product(self.bilinear(training), x, kernel, training)
 
     def quantized_constants(self) -> dict[str, Any]:
         kernel, bias = self.constants()

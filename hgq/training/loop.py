@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
+from hgq import native
 from hgq.layers.walk import uses
 
 
@@ -31,7 +32,7 @@ class Loop:
         x, y: All training samples, (n, …).
         batch_size: Samples a step.
         seed: Of the order of samples.
-        jit_compile: Compile the step with XLA.
+        jit_compile: Compile the step with XLA; otherwise it may use native ops.
     """
 
     def __init__(self, model: keras.Model, x: NDArray, y: NDArray, *, batch_size: int, seed: int, jit_compile: bool) -> None:
@@ -40,7 +41,8 @@ class Loop:
 
         @tf.function(jit_compile=jit_compile, autograph=False)
         def step(index):
-            model.train_step((tf.gather(data_x, index), tf.gather(data_y, index)))
+            with native.in_graphs(not jit_compile):
+                model.train_step((tf.gather(data_x, index), tf.gather(data_y, index)))
 
         @tf.function(reduce_retracing=True)
         def epoch_of(indices):

@@ -1,0 +1,79 @@
+"""The loaded native ops, and whether they may be used here and now. TensorFlow is imported when they are: `hgq doctor` does without."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hgq.errors import HGQError
+from hgq.native import build
+
+log = logging.getLogger("hgq.native")
+
+_IN_GRAPHS: ContextVar[bool] = ContextVar("hgq_native_in_graphs", default=False)
+
+
+@contextmanager
+def in_graphs(allowed: bool = True) -> Iterator[None]:
+    """Graphs traced inside may hold native ops: whoever says so knows that XLA will not compile them.
+
+    Args:
+        allowed: False forbids them again, inside of another one.
+    """
+    token = _IN_GRAPHS.set(allowed)
+    try:
+        yield
+    finally:
+        _IN_GRAPHS.reset(token)
+
+
+def ops_for(x: Any) -> Any | None:
+    """The native ops, if they may be used now for a tensor like `x`; None: use the reference."""
+    import tensorflow as tf
+
+    if x.dtype != tf.float32 or not (tf.executing_eagerly() or _IN_GRAPHS.get()) or build.switched_off():
+        return None
+    loaded = _loaded()
+    return loaded[0] if loaded else None
+
+
+def instructions() -> str | None:
+    """Which instructions the products of integers use; None without native ops."""
+    loaded = None if build.switched_off() else _loaded()
+    return loaded[1] if loaded else None
+
+
+@cache
+def _loaded() -> tuple[Any, str] | None:
+    """Ops and instructions, or None after one notice."""
+    import tensorflow as tf
+
+    if tf.config.list_physical_devices("GPU"):
+        log.info("Native ops are not used: they run on the CPU, and TensorFlow sees a GPU.")
+        return None
+    try:
+        return load(build.library())
+    except (HGQError, OSError, tf.errors.OpError) as error:
+        log.warning(
+            "Native ops are not available; training goes on with plain TensorFlow ops, more slowly, with the same results.\n%s\n"
+            "Set %s=0 to do without them silently.",
+            error,
+            build.SWITCH,
+        )
+        return None
+
+
+def load(path: Path) -> tuple[Any, str]:
+    """The ops of a library, and the instructions that its products use."""
+    import tensorflow as tf
+
+    ops = tf.load_op_library(str(path))
+    describe = ctypes.CDLL(str(path)).hgqc_instructions
+    describe.restype = ctypes.c_char_p
+    return ops, describe().decode()

@@ -152,6 +152,8 @@ class TrainSection(Section):
             None for full precision. A rule may say otherwise for some layers.
         step: Which method owns the training step, as `hgq.training.with_step` takes it, such as ``zigzag(a=0.6)`` or ``metagrad``; None
             for one gradient and one update. It goes with every choice of `gradients`.
+        finetune: Epochs of fine-tuning after the `epochs` of each budget: gradients in full precision, the learning rate up to 0.3 of
+            `learning_rate` and back. The budget is kept.
     """
 
     epochs: Positive = 120
@@ -167,6 +169,7 @@ class TrainSection(Section):
     beta: Annotated[float, Field(ge=0)] | list[Knot] | None = None
     gradients: str | None = None
     step: str | None = None
+    finetune: Annotated[int, Field(ge=0)] = 0
 
     @field_validator("beta")
     @classmethod

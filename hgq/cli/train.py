@@ -25,6 +25,9 @@ def command(
     step: Annotated[
         str | None, typer.Option("--step", help='What owns the training step: metagrad, "zigzag(a=0.6)" …', show_default="the recipe's")
     ] = None,
+    finetune: Annotated[
+        int | None, typer.Option("--finetune", help="Epochs of exact gradients at the end of each budget.", show_default="the recipe's")
+    ] = None,
     samples: Annotated[
         int | None, typer.Option("--samples", help="Test samples to verify on; 0: none.", show_default="the recipe's")
     ] = None,
@@ -53,6 +56,8 @@ def command(
         changes.setdefault("train", {})["gradients"] = gradients
     if step is not None:
         changes.setdefault("train", {})["step"] = step
+    if finetune is not None:
+        changes.setdefault("train", {})["finetune"] = finetune
     if samples is not None:
         changes["verify"] = {"samples": samples}
     asked = asked.changed(**changes) if changes else asked
@@ -66,6 +71,7 @@ def command(
             ("seed", seed),
             ("gradients", gradients),
             ("step", step),
+            ("finetune", finetune),
             ("samples", samples),
         )
         if value is not None

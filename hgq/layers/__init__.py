@@ -43,7 +43,7 @@ from hgq.layers.reduce import QMax, QMean, QMin, QReduce, QSum
 from hgq.layers.softmax import QSoftmax
 from hgq.layers.table import QTable
 from hgq.layers.transposed import QConv1DTranspose, QConv2DTranspose, QConv3DTranspose
-from hgq.layers.walk import qlayers, quantizers, set_beta, set_resource, total_ebops
+from hgq.layers.walk import pause_gradients, qlayers, quantizers, set_beta, set_resource, total_ebops
 
 __all__ = [
     "QGRU",
@@ -108,6 +108,7 @@ __all__ = [
     "QSubtract",
     "QSum",
     "QTable",
+    "pause_gradients",
     "qlayers",
     "quantizers",
     "set_beta",

@@ -32,6 +32,8 @@ class BackwardPass:
     def __init__(self, identifier: gradients.Identifier, seed: int | None, where: str) -> None:
         self.scheme: Scheme | None = gradients.get(identifier, f"layer {where}, gradients")
         self.seed = seed if seed is not None or self.scheme is None else python_random.randrange(2**31)
+        self.paused = False
+        """Whether gradients are computed in full precision for the time being; it counts when a step is traced."""
         self._draws: Any = None
         self._memory: Any = None
 
@@ -49,7 +51,7 @@ class BackwardPass:
 
     def product(self, linear: Linear, x: Any, kernel: Any, training: bool | None) -> Any:
         """``linear(x, kernel)``, its gradients computed by the scheme."""
-        if self.scheme is None or not training:
+        if self.scheme is None or self.paused or not training:
             return linear(x, kernel)
         draw = tf.convert_to_tensor(self._draws)
         self._draws.assign(draw + 1)

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import keras
 
+from hgq.layers.backward import BackwardPass
 from hgq.layers.base import QLayer, known_resource
 from hgq.quantizers import Quantizer
 
@@ -18,6 +19,37 @@ def qlayers(model: keras.layers.Layer) -> list[QLayer]:
 def quantizers(model: keras.layers.Layer) -> list[Quantizer]:
     """Every quantizer in `model`, each once, in the order of the model."""
     return [layer for layer in _walk(model, set()) if isinstance(layer, Quantizer)]
+
+
+def backward_passes(model: keras.layers.Layer) -> list[BackwardPass]:
+    """Every product in `model` whose gradients are computed by a scheme, each once."""
+    found: dict[int, BackwardPass] = {}
+
+    def collect(value) -> None:
+        if isinstance(value, BackwardPass) and value.scheme is not None:
+            found.setdefault(id(value), value)
+        elif isinstance(value, list | tuple):
+            for part in value:
+                collect(part)
+        elif isinstance(value, dict):
+            for part in value.values():
+                collect(part)
+
+    for layer in _walk(model, set()):
+        for value in vars(layer).values():
+            collect(value)
+    return list(found.values())
+
+
+def pause_gradients(model: keras.layers.Layer, paused: bool) -> int:
+    """Let all gradients of `model` be computed in full precision for the time being, or again by their schemes; returns how many these are.
+
+    It counts when a step is traced: of a model that has been trained, call ``make_train_function(force=True)`` afterwards.
+    """
+    passes = backward_passes(model)
+    for one in passes:
+        one.paused = paused
+    return len(passes)
 
 
 def set_beta(model: keras.layers.Layer, value: float) -> None:

@@ -10,6 +10,7 @@
 `step.py`          `with_step`: methods that own the training step
 `zigzag.py`        one-step forward and backtrack; `curvature.py` what optimizers know of the curvature
 `metagrad.py`      MetaGrad; `hypernetworks.py` the networks that correct gradients
+`finetune.py`      `FineTune`: the last epochs with exact gradients
 `optimizers.py`    optimizers that move bits faster than weights
 `build.py`         recipe -> compiled model
 `loop.py`          the loop itself, a pure function of seed and epoch
@@ -24,6 +25,7 @@ from hgq.training.beta import BetaSchedule
 from hgq.training.bits import BitHistogram
 from hgq.training.budget import Budget, Controller
 from hgq.training.build import build_model
+from hgq.training.finetune import FineTune
 from hgq.training.metagrad import MetaGrad
 from hgq.training.optimizers import BitAdam, BitAdamW, BitSGD
 from hgq.training.pareto import ParetoFront
@@ -42,6 +44,7 @@ __all__ = [
     "BitSGD",
     "Budget",
     "Controller",
+    "FineTune",
     "MetaGrad",
     "ParetoFront",
     "Point",

@@ -7,13 +7,15 @@ network.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import keras
 import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
 from hgq import native
-from hgq.layers.walk import uses
+from hgq.layers.walk import pause_gradients, uses
 
 
 def order(seed: int, epoch: int, samples: int, batch_size: int) -> NDArray[np.int32]:
@@ -39,15 +41,18 @@ class Loop:
         self.model, self.samples, self.batch_size, self.seed = model, len(x), batch_size, seed
         data_x, data_y = tf.constant(x), tf.constant(y)
 
-        @tf.function(jit_compile=jit_compile, autograph=False)
-        def step(index):
-            with native.in_graphs(not jit_compile):
-                model.train_step((tf.gather(data_x, index), tf.gather(data_y, index)))
+        def compiled():
+            @tf.function(jit_compile=jit_compile, autograph=False)
+            def step(index):
+                with native.in_graphs(not jit_compile):
+                    model.train_step((tf.gather(data_x, index), tf.gather(data_y, index)))
 
-        @tf.function(reduce_retracing=True)
-        def epoch_of(indices):
-            for index in indices:
-                step(index)
+            @tf.function(reduce_retracing=True)
+            def epoch_of(indices):
+                for index in indices:
+                    step(index)
+
+            return epoch_of
 
         @tf.function(jit_compile=jit_compile, autograph=False, reduce_retracing=True)
         def predict(inputs):
@@ -57,12 +62,21 @@ class Loop:
         def ebops():
             return tf.add_n([tf.convert_to_tensor(layer.total_cost()) * float(count) for layer, count in uses(model)])
 
-        self._epoch, self._predict, self._ebops = epoch_of, predict, ebops
+        self._compiled, self._epochs = compiled, dict[bool, Callable[..., None]]()
+        self._predict, self._ebops = predict, ebops
 
-    def run_epoch(self, epoch: int) -> dict[str, float]:
-        """Train on each sample once; the metrics' means."""
+    def run_epoch(self, epoch: int, *, exact_gradients: bool = False) -> dict[str, float]:
+        """Train on each sample once; the metrics' means.
+
+        Args:
+            epoch: Decides the order of samples.
+            exact_gradients: Compute gradients in full precision, whatever the layers say. Each of both kinds is compiled once.
+        """
+        if exact_gradients not in self._epochs:
+            self._epochs[exact_gradients] = self._compiled()
+        pause_gradients(self.model, exact_gradients)
         self.model.reset_metrics()
-        self._epoch(tf.constant(order(self.seed, epoch, self.samples, self.batch_size)))
+        self._epochs[exact_gradients](tf.constant(order(self.seed, epoch, self.samples, self.batch_size)))
         return {name: float(value) for name, value in self.model.get_metrics_result().items()}
 
     def ebops(self) -> float:

@@ -45,6 +45,7 @@ from hgq.training.beta import BetaSchedule
 from hgq.training.bits import BitHistogram
 from hgq.training.budget import Budget
 from hgq.training.build import build_model
+from hgq.training.finetune import triangular
 from hgq.training.loop import Loop, score
 from hgq.training.pareto import ParetoFront
 from hgq.training.progress import Progress
@@ -185,15 +186,16 @@ class _Run:
         self.epoch, self.seconds, self.history = 0, 0.0, list[dict[str, float]]()
         self._extra_epochs: dict[int, int] = {}
         self.budget = self.select = None
+        self.stage_epochs = section.epochs + section.finetune
         if recipe.budget is not None:
             asked = recipe.budget
             self.budget = Budget(
                 list(asked.ebops),
-                section.epochs,
+                self.stage_epochs,
                 tolerance=asked.tolerance,
                 beta=asked.beta,
-                warmup=asked.warmup,
-                ramp=asked.ramp,
+                warmup=asked.warmup * section.epochs / self.stage_epochs,
+                ramp=asked.ramp * section.epochs / self.stage_epochs,
                 exact=self.frozen_ebops,
             )
             self.select = Select(self.budget, self.monitor, self.metric == "accuracy", lambda model: self.validate()[self.monitor])
@@ -202,7 +204,7 @@ class _Run:
             beta = section.beta if section.beta is not None else 1e-6
             knots = [(knot.epoch, knot.beta, knot.shape) for knot in beta] if isinstance(beta, list) else beta
             self.control = BetaSchedule(knots)
-        total = section.epochs * (len(recipe.budget.ebops) if recipe.budget else 1)
+        total = self.stage_epochs * (len(recipe.budget.ebops) if recipe.budget else 1)
         self.pareto = ParetoFront(directory / "pareto", self.monitor, start_epoch=min(20, section.epochs // 5), spacing=0.1)
         self.bits = BitHistogram(directory / "bits.csv", every=max(1, total // 50))
         self.bar = Progress(total, self.monitor, progress)
@@ -241,7 +243,7 @@ class _Run:
         self.model.optimizer.learning_rate.assign(rate)
         for callback in self.callbacks:
             callback.on_epoch_begin(epoch)
-        logs = {**self.loop.run_epoch(epoch), **self.validate(), "ebops": self.loop.ebops()}
+        logs = {**self.loop.run_epoch(epoch, exact_gradients=self.fine_tuning(epoch)), **self.validate(), "ebops": self.loop.ebops()}
         if not math.isfinite(logs["loss"]):
             log.warning("Epoch %d: the loss is %s.", epoch, logs["loss"])
         for callback in self.callbacks:
@@ -258,18 +260,28 @@ class _Run:
         if self.epoch:
             stage = self.budget.stage(self.epoch - 1)
             number = self.budget.stages.index(stage)
-            extra = stage.end - stage.start - self.recipe.train.epochs
+            extra = stage.end - stage.start - self.stage_epochs
             if self.epoch == stage.end and not self.select.has_chosen(number) and extra < OVERTIME * self.recipe.train.epochs:
                 self.budget.extend(number)
         return self.epoch >= self.budget.stages[-1].end
+
+    def _within_stage(self, epoch: int) -> int:
+        return epoch - (self.budget.stage(epoch).start if self.budget else 0)
+
+    def fine_tuning(self, epoch: int) -> bool:
+        """Whether this epoch's gradients are computed in full precision: the last ones of a stage, and those after them."""
+        return self.recipe.train.finetune > 0 and self._within_stage(epoch) >= self.recipe.train.epochs
 
     def learning_rate(self, epoch: int) -> float:
         """Of this epoch: a pure function of it."""
         section = self.recipe.train
         if section.schedule == "constant":
             return section.learning_rate
-        start = self.budget.stage(epoch).start if self.budget else 0
-        share = (epoch - start) / section.epochs
+        within = self._within_stage(epoch)
+        if section.epochs <= within < self.stage_epochs:
+            share = (within - section.epochs + 0.5) / section.finetune
+            return section.learning_rate * triangular(share, section.final_rate, max(OVERTIME_RATE, section.final_rate))
+        share = within / section.epochs
         if share >= 1:
             return section.learning_rate * max(OVERTIME_RATE, section.final_rate)
         return section.learning_rate * (section.final_rate + (1 - section.final_rate) * 0.5 * (1 + math.cos(math.pi * share)))

@@ -181,34 +181,55 @@ class TrainSection(Section):
         return value
 
 
+Targets = list[Annotated[float, Field(gt=0)]]
+
+
 class BudgetSection(Section):
     """A resource budget; the controller of `hgq.training.budget` steers beta to it.
 
     Args:
         ebops: EBOPs of the frozen model; several are reached one after the other in one run, from large to small, each of `train.epochs`.
-        tolerance: The result lies in ``[(1 - tolerance) * ebops, ebops]``.
+        lut: The same in LUTs, as `hgq estimate` counts them for the RTL on `export.part`; instead of `ebops`.
+        tolerance: The result lies in ``[(1 - tolerance) * budget, budget]``.
         beta: Where beta starts.
         warmup: Share of the first stage's epochs before the target starts to move.
         ramp: Share of each stage's epochs during which the target moves down to the budget.
     """
 
-    ebops: Annotated[list[Annotated[float, Field(gt=0)]], Field(min_length=1)]
+    ebops: Targets = []
+    lut: Targets = []
     tolerance: Annotated[float, Field(gt=0, lt=0.5)] = 0.05
     beta: Annotated[float, Field(gt=0)] = 1e-6
     warmup: Share = 0.1
     ramp: Share = 0.4
 
-    @field_validator("ebops", mode="before")
+    @property
+    def resource(self) -> str:
+        """What is counted: ``ebops`` or ``lut``."""
+        return "lut" if self.lut else "ebops"
+
+    @property
+    def targets(self) -> list[float]:
+        """How much of it, from large to small."""
+        return self.lut or self.ebops
+
+    @field_validator("ebops", "lut", mode="before")
     @classmethod
     def _listed(cls, value: Any) -> Any:
         return [value] if isinstance(value, int | float) and not isinstance(value, bool) else value
 
-    @field_validator("ebops")
+    @field_validator("ebops", "lut")
     @classmethod
     def _falling(cls, value: list[float]) -> list[float]:
         if any(a <= b for a, b in pairwise(value)):
             raise ValueError("budgets from large to small, each once")
         return value
+
+    @model_validator(mode="after")
+    def _one_resource(self) -> BudgetSection:
+        if bool(self.ebops) == bool(self.lut):
+            raise ValueError("ebops or lut, one of them")
+        return self
 
     @model_validator(mode="after")
     def _time_to_settle(self) -> BudgetSection:
@@ -256,6 +277,11 @@ class Recipe(Section):
         if self.layers and "model" in self.model_fields_set:
             raise ValueError("[model] or [[layers]], not both")
         return self
+
+    @property
+    def resource(self) -> str:
+        """What training charges for: ``ebops`` or ``lut``."""
+        return self.budget.resource if self.budget else "ebops"
 
     @classmethod
     def from_dict(cls, content: dict[str, Any], where: str = "recipe") -> Recipe:

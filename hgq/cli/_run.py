@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from hgq.workflow import Finished
 
 
+TITLES = {"ebops": "EBOPs", "lut": "LUT"}
+
+
 def run(recipe: Recipe, out: Path, resume: bool, as_json: bool, command: Callable[[Path], str]) -> None:
     """Train, finish, show, judge.
 
@@ -65,13 +68,14 @@ def show(summary: dict[str, Any]) -> None:
         {
             "model": point["hgq_file"],
             f"test {metric}": f"{100 * point['test']:.2f} %" if metric == "accuracy" else point["test"],
-            "EBOPs asked": point["budget"] and round(point["budget"]),
+            f"{TITLES[point['resource']]} asked": point["budget"] and round(point["budget"]),
+            **({"LUT got (estimate)": point["lut"]} if point["lut"] is not None else {}),
             "EBOPs got": point["ebops"],
             "budget": ""
             if point["budget"] is None
             else "met"
             if point["within"]
-            else f"MISSED by {100 * (point['ebops'] / point['budget'] - 1):+.1f} %",
+            else f"MISSED by {100 * ((point['lut'] or point['ebops']) / point['budget'] - 1):+.1f} %",
         }
         for point in summary["points"]
     ]
@@ -105,8 +109,8 @@ def judge(result: RunResult, finished: Finished) -> None:
         raise BudgetError(
             "A budget was missed.",
             where=str(result.directory),
-            expected="; ".join(f"{point.budget:,.0f} EBOPs" for point in missed if point.budget is not None),
-            received="; ".join(f"{point.ebops:,}" for point in missed),
+            expected="; ".join(f"{point.budget:,.0f} {TITLES[point.resource]}" for point in missed if point.budget is not None),
+            received="; ".join(f"{point.spent:,}" for point in missed),
             fix="Train for more epochs (train.epochs), or start from other bits or layers.",
         )
 

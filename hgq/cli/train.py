@@ -16,6 +16,10 @@ def command(
     ebops: Annotated[
         list[float] | None, typer.Option("--ebops", help="Budget in EBOPs; repeatable, from large to small.", show_default="the recipe's")
     ] = None,
+    lut: Annotated[
+        list[float] | None,
+        typer.Option("--lut", help="Budget in LUTs of the RTL on the recipe's part, instead.", show_default="the recipe's"),
+    ] = None,
     data: Annotated[Path | None, typer.Option("--data", help="The .npz file to learn from.", show_default="the recipe's")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Epochs for each budget.", show_default="the recipe's")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Of everything random.", show_default="the recipe's")] = None,
@@ -46,8 +50,8 @@ def command(
     changes: dict[str, dict] = {}
     if data is not None:
         changes["data"] = {"path": str(data), "name": None}
-    if ebops:
-        changes["budget"] = {"ebops": ebops}
+    if ebops or lut:
+        changes["budget"] = {"ebops": ebops or [], "lut": lut or []}
     if epochs is not None:
         changes.setdefault("train", {})["epochs"] = epochs
     if seed is not None:
@@ -62,7 +66,7 @@ def command(
         changes["verify"] = {"samples": samples}
     asked = asked.changed(**changes) if changes else asked
     target = out or Path("runs") / asked.name
-    options = "".join(f" --ebops {value:g}" for value in ebops or [])
+    options = "".join(f" --{name} {value:g}" for name, values in (("ebops", ebops), ("lut", lut)) for value in values or [])
     options += "".join(
         f" --{name} {shlex.quote(str(value))}"
         for name, value in (

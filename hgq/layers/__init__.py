@@ -43,7 +43,7 @@ from hgq.layers.reduce import QMax, QMean, QMin, QReduce, QSum
 from hgq.layers.softmax import QSoftmax
 from hgq.layers.table import QTable
 from hgq.layers.transposed import QConv1DTranspose, QConv2DTranspose, QConv3DTranspose
-from hgq.layers.walk import pause_gradients, qlayers, quantizers, set_beta, set_resource, total_ebops
+from hgq.layers.walk import pause_gradients, qlayers, quantizers, set_beta, set_resource, total_cost, total_ebops
 
 __all__ = [
     "QGRU",
@@ -113,6 +113,7 @@ __all__ = [
     "quantizers",
     "set_beta",
     "set_resource",
+    "total_cost",
     "total_ebops",
     "with_gradients",
 ]

@@ -70,7 +70,18 @@ def set_resource(model: keras.layers.Layer, name: str) -> None:
 
 def total_ebops(model: keras.layers.Layer) -> float:
     """EBOPs of the whole model from its present variables; a layer counts once for every time the model uses it."""
-    return float(sum(count * float(layer.total_cost()) for layer, count in uses(model)))
+    return float(total_cost(model, "ebops"))
+
+
+def total_cost(model: keras.layers.Layer, resource: str):
+    """What training would charge the whole model for a resource: a float32 scalar, differentiable in the bits."""
+    before = [(layer, layer.resource) for layer in qlayers(model)]
+    set_resource(model, resource)
+    try:
+        return sum(layer.total_cost() * float(count) for layer, count in uses(model))
+    finally:
+        for layer, name in before:
+            layer.resource = name
 
 
 def uses(model: keras.layers.Layer) -> list[tuple[QLayer, int]]:

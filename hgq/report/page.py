@@ -122,11 +122,16 @@ def _curves(rows: list[dict[str, Any]], budgets: Sequence[float]) -> list[dict[s
         pairs = [(_real(row.get("epoch", index)), _real(row.get(name))) for index, row in enumerate(rows)]
         return _thin([p for p in pairs if math.isfinite(p[0]) and math.isfinite(p[1])])
 
+    in_luts = any("lut" in row for row in rows)
+    asked = ("setpoint", "asked for")
+    costs = [("EBOPs", (("ebops", "EBOPs"), *(() if in_luts else (asked,))), True)]
+    if in_luts:
+        costs.insert(0, ("LUT, as training counts them", (("lut", "LUT"), asked), True))
     panels = (
         ("Loss", (("loss", "training"), ("val_loss", "validation")), False),
         ("Accuracy", (("accuracy", "training"), ("val_accuracy", "validation")), False),
-        ("EBOPs", (("ebops", "EBOPs"), ("setpoint", "asked for")), True),
-        ("beta: weight of one EBOP in the loss", (("beta", "beta"),), True),
+        *costs,
+        (f"beta: weight of one {'LUT' if in_luts else 'EBOP'} in the loss", (("beta", "beta"),), True),
     )
     drawn = []
     for title, columns, log in panels:

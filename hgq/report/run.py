@@ -122,7 +122,7 @@ def _budgets(path: Path) -> list[float]:
     if not path.is_file():
         return []
     try:
-        asked = tomllib.loads(path.read_text(encoding="utf-8")).get("budget", {}).get("ebops", [])
+        asked = tomllib.loads(path.read_text(encoding="utf-8")).get("budget", {}).get("ebops", [])  # the charts' axis is EBOPs
         return [float(b) for b in (asked if isinstance(asked, list) else [asked])]
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, AttributeError, TypeError, ValueError) as error:
         raise FileFormatError("A file of the run is damaged.", where=str(path), expected="a recipe in TOML", received=str(error)) from error

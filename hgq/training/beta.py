@@ -66,21 +66,21 @@ class BetaSchedule(keras.callbacks.Callback):
         set_beta(self.model, self(epoch))
 
     def on_epoch_end(self, epoch, logs=None):
-        log_ebops(self.model, logs)
+        log_cost(self.model, logs)
         if logs is not None:
             logs["beta"] = self(epoch)
 
 
-def log_ebops(model: keras.Model, logs: dict[str, Any] | None) -> float:
-    """The model's EBOPs now, also under ``ebops`` in the logs; computed once an epoch however many callbacks ask."""
-    from hgq.layers import total_ebops
+def log_cost(model: keras.Model, logs: dict[str, Any] | None, resource: str = "ebops") -> float:
+    """The model's EBOPs (or LUTs) now, also under that name in the logs; computed once an epoch however many callbacks ask."""
+    from hgq.layers import total_cost
 
-    if logs is not None and "ebops" in logs:
-        return logs["ebops"]
-    ebops = total_ebops(model)
+    if logs is not None and resource in logs:
+        return logs[resource]
+    cost = float(total_cost(model, resource))
     if logs is not None:
-        logs["ebops"] = ebops
-    return ebops
+        logs[resource] = cost
+    return cost
 
 
 def _between(low: float, high: float, t: float, shape: str) -> float:

@@ -142,6 +142,7 @@ class Budget(keras.callbacks.Callback):
         ramp: Share of each stage's epochs during which it moves.
         exact: ``exact(model)`` -> EBOPs that count, see the module; None: those that training sees.
         exact_every: Epochs between two such measurements.
+        resource: What the targets count and the layers charge for: ``ebops``, or ``lut`` (then `exact` should estimate LUTs).
         controller: Another control law, or other constants.
 
     Raises:
@@ -159,6 +160,7 @@ class Budget(keras.callbacks.Callback):
         ramp: float = 0.4,
         exact: Callable[[keras.Model], float] | None = None,
         exact_every: int = 10,
+        resource: str = "ebops",
         controller: Controller | None = None,
     ) -> None:
         super().__init__()
@@ -173,7 +175,7 @@ class Budget(keras.callbacks.Callback):
                 expected="epochs >= 1, 0 < tolerance < 1, and warmup + ramp < 1",
                 received=f"epochs={epochs}, tolerance={tolerance}, warmup={warmup}, ramp={ramp}",
             )
-        self.tolerance, self.exact, self.exact_every = tolerance, exact, exact_every
+        self.tolerance, self.exact, self.exact_every, self.resource = tolerance, exact, exact_every, resource
         self.controller = controller or Controller(beta=beta)
         self._targets, self._warmup, self._ramp = targets, round(warmup * epochs), round(ramp * epochs)
         self._lengths = [epochs] * len(targets)
@@ -213,10 +215,10 @@ class Budget(keras.callbacks.Callback):
         self._assign()
 
     def on_epoch_end(self, epoch, logs=None):
-        from hgq.training.beta import log_ebops
+        from hgq.training.beta import log_cost
 
         logs = {} if logs is None else logs
-        tracked = log_ebops(self.model, logs)
+        tracked = log_cost(self.model, logs, self.resource)
         if epoch % self.exact_every == self.exact_every - 1:
             self.measure(tracked)
         ebops = tracked * self.ratio

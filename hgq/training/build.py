@@ -44,6 +44,7 @@ def build_model(recipe: Recipe, data: Dataset) -> keras.Model:
     if recipe.train.gradients or any(rule.gradients for rule in recipe.rules):
         model = hgq_layers.with_gradients(model, lambda layer: _gradients_of(layer.name, recipe))
     model = with_step(model, recipe.train.step)
+    hgq_layers.set_resource(model, recipe.resource)
     compile_model(model, recipe)
     return model
 

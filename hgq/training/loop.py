@@ -15,7 +15,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from hgq import native
-from hgq.layers.walk import pause_gradients, uses
+from hgq.layers.walk import pause_gradients, qlayers, total_cost
 
 
 def order(seed: int, epoch: int, samples: int, batch_size: int) -> NDArray[np.int32]:
@@ -59,11 +59,11 @@ class Loop:
             return model(inputs, training=False)
 
         @tf.function(autograph=False)
-        def ebops():
-            return tf.add_n([tf.convert_to_tensor(layer.total_cost()) * float(count) for layer, count in uses(model)])
+        def costs():
+            return {name: total_cost(model, name) for name in dict.fromkeys(("ebops", *(layer.resource for layer in qlayers(model))))}
 
         self._compiled, self._epochs = compiled, dict[bool, Callable[..., None]]()
-        self._predict, self._ebops = predict, ebops
+        self._predict, self._costs = predict, costs
 
     def run_epoch(self, epoch: int, *, exact_gradients: bool = False) -> dict[str, float]:
         """Train on each sample once; the metrics' means.
@@ -79,9 +79,9 @@ class Loop:
         self._epochs[exact_gradients](tf.constant(order(self.seed, epoch, self.samples, self.batch_size)))
         return {name: float(value) for name, value in self.model.get_metrics_result().items()}
 
-    def ebops(self) -> float:
-        """The model's EBOPs now: `hgq.layers.total_ebops`, compiled."""
-        return float(self._ebops())
+    def costs(self) -> dict[str, float]:
+        """The model's ``ebops`` now, and what else its layers charge for: `hgq.layers.total_cost`, compiled."""
+        return {name: float(cost) for name, cost in self._costs().items()}
 
     def predict(self, x: NDArray) -> NDArray[np.float32]:
         """Outputs of inference for `x`."""

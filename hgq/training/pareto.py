@@ -12,7 +12,7 @@ from typing import Any, Literal
 import keras
 
 from hgq.output import write_file_atomically, writing
-from hgq.training.beta import log_ebops
+from hgq.training.beta import log_cost
 
 log = logging.getLogger("hgq.training")
 
@@ -80,7 +80,7 @@ class ParetoFront(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         logs = {} if logs is None else logs
-        ebops = log_ebops(self.model, logs)
+        ebops = log_cost(self.model, logs)
         if epoch < self.start_epoch:
             return
         if self.metric not in logs:

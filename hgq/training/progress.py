@@ -67,9 +67,11 @@ def numbers(logs: dict[str, Any], metric: str) -> str:
         parts.append(f"loss {logs['loss']:.3f}")
     if metric in logs:
         parts.append(f"{metric} {logs[metric]:.4f}")
-    if "ebops" in logs:
-        target = f"→{logs['setpoint']:,.0f}" if "setpoint" in logs else ""
-        parts.append(f"EBOPs {logs['ebops']:,.0f}{target}")
+    for name, title in (("lut", "LUT"), ("ebops", "EBOPs")):
+        if name in logs:  # what a budget steers comes first
+            target = f"→{logs['setpoint']:,.0f}" if "setpoint" in logs else ""
+            parts.append(f"{title} {logs[name]:,.0f}{target}")
+            break
     if "beta" in logs:
         parts.append(f"β {logs['beta']:.1e}")
     return "  ".join(parts)

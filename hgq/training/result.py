@@ -18,14 +18,16 @@ class Point:
     """One delivered model.
 
     Args:
-        budget: EBOPs asked for; None without a budget.
+        budget: How much of `resource` was asked for; None without a budget.
         ebops: EBOPs of the frozen, calibrated model.
         epoch: Where it comes from.
         val: Validation metric (accuracy, or mean squared error).
         test: Test metric.
         test_samples: On how many samples.
         keras_file, hgq_file: Relative to the run directory.
-        within: Whether `ebops` lies in ``[(1 - tolerance) * budget, budget]``; True without a budget.
+        within: Whether what it takes of `resource` lies in ``[(1 - tolerance) * budget, budget]``; True without a budget.
+        resource: ``ebops`` or ``lut``: what training charged for.
+        lut: LUTs of its RTL by `hgq estimate`, where that was the resource.
     """
 
     budget: float | None
@@ -37,6 +39,13 @@ class Point:
     keras_file: str
     hgq_file: str
     within: bool
+    resource: str = "ebops"
+    lut: int | None = None
+
+    @property
+    def spent(self) -> int:
+        """How much of `resource` it takes."""
+        return self.ebops if self.lut is None else self.lut
 
 
 @dataclass(frozen=True)

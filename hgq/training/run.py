@@ -36,9 +36,11 @@ from hgq.calibrate import calibrate
 from hgq.config import Recipe
 from hgq.datasets import Dataset
 from hgq.errors import ConfigError, OutputError
+from hgq.estimate import estimate
 from hgq.estimate.ebops import ebops_of
 from hgq.freeze import freeze
 from hgq.ir import file as hgq_file
+from hgq.ir.graph import Graph
 from hgq.output import write_file_atomically, writing
 from hgq.training import checkpoint
 from hgq.training.beta import BetaSchedule
@@ -190,13 +192,14 @@ class _Run:
         if recipe.budget is not None:
             asked = recipe.budget
             self.budget = Budget(
-                list(asked.ebops),
+                list(asked.targets),
                 self.stage_epochs,
                 tolerance=asked.tolerance,
                 beta=asked.beta,
                 warmup=asked.warmup * section.epochs / self.stage_epochs,
                 ramp=asked.ramp * section.epochs / self.stage_epochs,
-                exact=self.frozen_ebops,
+                exact=self.frozen_cost,
+                resource=asked.resource,
             )
             self.select = Select(self.budget, self.monitor, self.metric == "accuracy", lambda model: self.validate()[self.monitor])
             self.control: keras.callbacks.Callback = self.budget
@@ -204,7 +207,7 @@ class _Run:
             beta = section.beta if section.beta is not None else 1e-6
             knots = [(knot.epoch, knot.beta, knot.shape) for knot in beta] if isinstance(beta, list) else beta
             self.control = BetaSchedule(knots)
-        total = self.stage_epochs * (len(recipe.budget.ebops) if recipe.budget else 1)
+        total = self.stage_epochs * (len(recipe.budget.targets) if recipe.budget else 1)
         self.pareto = ParetoFront(directory / "pareto", self.monitor, start_epoch=min(20, section.epochs // 5), spacing=0.1)
         self.bits = BitHistogram(directory / "bits.csv", every=max(1, total // 50))
         self.bar = Progress(total, self.monitor, progress)
@@ -243,7 +246,7 @@ class _Run:
         self.model.optimizer.learning_rate.assign(rate)
         for callback in self.callbacks:
             callback.on_epoch_begin(epoch)
-        logs = {**self.loop.run_epoch(epoch, exact_gradients=self.fine_tuning(epoch)), **self.validate(), "ebops": self.loop.ebops()}
+        logs = {**self.loop.run_epoch(epoch, exact_gradients=self.fine_tuning(epoch)), **self.validate(), **self.loop.costs()}
         if not math.isfinite(logs["loss"]):
             log.warning("Epoch %d: the loss is %s.", epoch, logs["loss"])
         for callback in self.callbacks:
@@ -297,11 +300,17 @@ class _Run:
         """Set the ranges to what the training samples need."""
         calibrate(self.model, self.data.x_train, batch_size=1 << 15)
 
-    def frozen_ebops(self, model: keras.Model) -> float:
-        """EBOPs of the firmware, were training over now. Calibrates the model."""
+    def frozen_cost(self, model: keras.Model) -> float:
+        """What the firmware would take of the budget's resource, were training over now. Calibrates the model."""
         self.calibrate()
         with _quiet():  # what freeze has to say counts at the end
-            return float(ebops_of(freeze(model)))
+            graph = freeze(model)
+        return float(ebops_of(graph)) if self.recipe.resource == "ebops" else self.estimated_luts(graph)
+
+    def estimated_luts(self, graph: Graph) -> float:
+        """LUTs of the RTL on the recipe's part: the best guess of `hgq estimate`."""
+        section = self.recipe.export
+        return float(estimate(graph, section.part, section.clock_ns, "rtl").counts.lut.value)
 
     # ---- the run directory --------------------------------------------------------------------------------------------------------------
 
@@ -333,7 +342,7 @@ class _Run:
         """Calibrate, freeze and save each chosen model; the last step of a run."""
         self._write_history()
         last = [variable.numpy() for variable in self.model.variables]
-        targets: list[float | None] = list(self.recipe.budget.ebops) if self.recipe.budget else [None]
+        targets: list[float | None] = list(self.recipe.budget.targets) if self.recipe.budget else [None]
         points = []
         for number, target in enumerate(targets):
             chosen = self.select.put_back(number) if self.select else None
@@ -361,12 +370,15 @@ class _Run:
         test = score(self.loop.predict(self.data.x_test), self.data.y_test, self.recipe.train.loss)[key]
         notes = {"data": self.data.name, "epoch": epoch, f"test_{self.metric}": round(test, 6), "test_samples": len(self.data.y_test)}
         if target is not None:
-            notes["budget_ebops"] = target
+            notes[f"budget_{self.recipe.resource}"] = target
         place = self.directory / folder
         with writing(place):
             place.mkdir(parents=True, exist_ok=True)
             self.model.save(place / "model.keras")
         hgq_file.save(graph.with_(meta={**graph.meta, **notes}), place / "model.hgq", force=True)
         tolerance = self.recipe.budget.tolerance if self.recipe.budget else 0.0
-        within = target is None or (1 - tolerance) * target <= ebops <= target
-        return Point(target, ebops, epoch, val, test, len(self.data.y_test), f"{folder}model.keras", f"{folder}model.hgq", within)
+        lut = round(self.estimated_luts(graph)) if self.recipe.resource == "lut" else None
+        spent = ebops if lut is None else lut
+        within = target is None or (1 - tolerance) * target <= spent <= target
+        files = (f"{folder}model.keras", f"{folder}model.hgq")
+        return Point(target, ebops, epoch, val, test, len(self.data.y_test), *files, within, self.recipe.resource, lut)

@@ -50,10 +50,10 @@ class Select(keras.callbacks.Callback):
         if not self.has_chosen(number):
             self._keep_nearest(number, stage, epoch, logs)
         if not self._better(number, logs[self.metric]) or not self._inside(
-            stage, logs["ebops"] * self.budget.ratio, self.budget.tolerance / 2
+            stage, logs[self.budget.resource] * self.budget.ratio, self.budget.tolerance / 2
         ):
             return
-        ebops = self.budget.measure(logs["ebops"])
+        ebops = self.budget.measure(logs[self.budget.resource])
         metric = self._score(self.model)
         if self._inside(stage, ebops, 0.0) and self._better(number, metric):
             self._keep(number, Chosen(stage.target, epoch, ebops, metric))
@@ -63,7 +63,7 @@ class Select(keras.callbacks.Callback):
         self._weights[number] = [variable.numpy() for variable in self.model.variables]
 
     def _keep_nearest(self, number: int, stage: Stage, epoch: int, logs: Any) -> None:
-        ebops, middle = logs["ebops"] * self.budget.ratio, stage.target * (1 - self.budget.tolerance / 2)
+        ebops, middle = logs[self.budget.resource] * self.budget.ratio, stage.target * (1 - self.budget.tolerance / 2)
         before = self.chosen.get(number)
         if before is None or abs(ebops - middle) < abs(before.ebops - middle):
             self._keep(number, Chosen(stage.target, epoch, ebops, float(logs[self.metric]), inside=False))

@@ -97,7 +97,7 @@ def test_restore_forgets_what_came_after_the_checkpoint(tmp_path):
 
 
 def test_epochs_before_the_start_are_ignored_and_a_missing_metric_is_told(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr("hgq.training.pareto.log_ebops", lambda model, logs: logs["ebops"])
+    monkeypatch.setattr("hgq.training.pareto.log_cost", lambda model, logs: logs["ebops"])
     callback = ParetoFront(tmp_path / "p", start_epoch=3)
     callback.set_model(Model())
     callback.on_epoch_end(2, {"ebops": 1.0, "val_accuracy": 1.0})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import time
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,14 @@ from numpy.typing import NDArray
 from benchmarks.gradient_accuracy.plan import METHODS, TASKS, Method, Task
 from hgq.errors import DataError
 from hgq.layers import QConv2D, QDense, QMaxPooling2D, with_gradients
+from hgq.training.finetune import triangular
 from hgq.training.loop import Loop, score
 from hgq.training.step import StepModel, with_step
 
 CHUNK = 2000
 """Samples of an evaluation at a time."""
+FINETUNE_PEAK = 0.3
+"""Highest learning rate of fine-tuning over that of training: what `hgq train --finetune` takes."""
 DRAWS_APART = 1 << 20
 """Seeds start their counters of random numbers this far apart: more than a run draws."""
 
@@ -70,8 +74,7 @@ class Trainer:
         self.task, self.method, self.data = TASKS[task], METHODS[task][method], data
         self.epochs = round(self.task.epochs * self.method.epochs)
         self.model = with_step(network(self.task, self.method, data), None if self.method.step == "none" else self.method.step)
-        steps = len(data[0]) // self.task.batch * self.epochs
-        rate = keras.optimizers.schedules.CosineDecay(self.task.learning_rate * self.method.rate, steps)
+        rate = Rate(self.task.learning_rate * self.method.rate, len(data[0]) // self.task.batch, self.epochs, self.method.finetune)
         self.model.compile(optimizer(self.task, rate), keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
         if not self.model.optimizer.built:
             self.model.optimizer.build(self.model.trainable_variables)
@@ -85,8 +88,8 @@ class Trainer:
         """Train from scratch; what the store keeps of it."""
         start, cpu = time.perf_counter(), time.process_time()
         self._begin(seed)
-        for epoch in range(self.epochs):
-            self.loop.run_epoch(epoch)
+        for epoch in range(self.epochs + self.method.finetune):
+            self.loop.run_epoch(epoch, exact_gradients=epoch >= self.epochs)
         outcome = {
             "accuracy": round(self._score(*self.data[2:])["accuracy"], 5),
             "loss": round(self._score(*self.data[:2])["loss"], 5),
@@ -115,6 +118,33 @@ class Trainer:
 
     def _score(self, x: NDArray, y: NDArray) -> dict[str, float]:
         return score(np.concatenate([self.loop.predict(x[at : at + CHUNK]) for at in range(0, len(x), CHUNK)]), y, "crossentropy")
+
+
+@keras.saving.register_keras_serializable(package="hgqc_benchmarks")
+class Rate(keras.optimizers.schedules.LearningRateSchedule):
+    """A cosine from `rate` to zero; in the epochs of fine-tuning behind it a triangle, as in `hgq.training.finetune`.
+
+    Args:
+        rate: At the start.
+        steps: Of an epoch.
+        epochs: Of the cosine.
+        finetune: Of the triangle.
+    """
+
+    def __init__(self, rate: float, steps: int, epochs: int, finetune: int = 0) -> None:
+        self.rate, self.steps, self.epochs, self.finetune = rate, steps, epochs, finetune
+
+    def __call__(self, step: Any) -> Any:
+        epoch = tf.cast(step, tf.float32) / self.steps
+        main = 0.5 * (1 + tf.cos(math.pi * tf.minimum(epoch / self.epochs, 1.0)))
+        if not self.finetune:
+            return self.rate * main
+        share = tf.clip_by_value((epoch - self.epochs) / self.finetune, 0.0, 1.0)
+        return self.rate * tf.where(epoch < self.epochs, main, triangular(share, 0.0, FINETUNE_PEAK))
+
+    def get_config(self) -> dict[str, Any]:
+        """All arguments."""
+        return {name: getattr(self, name) for name in ("rate", "steps", "epochs", "finetune")}
 
 
 def network(task: Task, method: Method, data: Arrays) -> keras.Model:

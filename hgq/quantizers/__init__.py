@@ -21,6 +21,7 @@ from hgq.quantizers.base import QUANTIZERS, Quantizer, register_quantizer
 from hgq.quantizers.binary import BinaryQuantizer, TernaryQuantizer
 from hgq.quantizers.fixed import FixedQuantizer
 from hgq.quantizers.get import Identifier, get, serialize
+from hgq.quantizers.laq import LAQQuantizer
 from hgq.quantizers.minifloat import MinifloatQuantizer, PowerOfTwoQuantizer
 
 __all__ = [
@@ -28,6 +29,7 @@ __all__ = [
     "BinaryQuantizer",
     "FixedQuantizer",
     "Identifier",
+    "LAQQuantizer",
     "MinifloatQuantizer",
     "PowerOfTwoQuantizer",
     "Quantizer",

@@ -9,6 +9,7 @@
 `progress.py`      `Progress`: the bar
 `step.py`          `with_step`: methods that own the training step
 `zigzag.py`        one-step forward and backtrack; `curvature.py` what optimizers know of the curvature
+`loss_aware.py`    `LossAware`: tells LAQ quantizers the curvatures
 `metagrad.py`      MetaGrad; `hypernetworks.py` the networks that correct gradients
 `finetune.py`      `FineTune`: the last epochs with exact gradients
 `optimizers.py`    optimizers that move bits faster than weights
@@ -26,6 +27,7 @@ from hgq.training.bits import BitHistogram
 from hgq.training.budget import Budget, Controller
 from hgq.training.build import build_model
 from hgq.training.finetune import FineTune
+from hgq.training.loss_aware import LossAware
 from hgq.training.metagrad import MetaGrad
 from hgq.training.optimizers import BitAdam, BitAdamW, BitSGD
 from hgq.training.pareto import ParetoFront
@@ -45,6 +47,7 @@ __all__ = [
     "Budget",
     "Controller",
     "FineTune",
+    "LossAware",
     "MetaGrad",
     "ParetoFront",
     "Point",

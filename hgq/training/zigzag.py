@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from hgq.errors import ConfigError
 from hgq.training.curvature import curvature
+from hgq.training.loss_aware import hand_over, loss_aware
 from hgq.training.step import Gradients, Step, TrainStepMethod, register_step
 
 STREAM = 1 << 30
@@ -77,6 +78,7 @@ class ZigzagStep(Step):
     def __init__(self, model: keras.Model, method: Zigzag) -> None:
         super().__init__(model)
         self.method = method
+        self._aware = loss_aware(model)
 
     def active(self) -> Any:
         """Whether the next step looks ahead: a function of the optimizer's steps so far."""
@@ -87,6 +89,7 @@ class ZigzagStep(Step):
         active, weights = self.active(), self.model.trainable_variables
         before = values(weights)
         self.model.optimizer.apply(gradients, weights)
+        hand_over(self._aware, curvature(self.model.optimizer))
         if self.method.period == 1:
             self._backtrack(before, again)
         else:
@@ -100,7 +103,8 @@ class ZigzagStep(Step):
         for counter in random_streams(model):
             counter.assign_add(tf.cast(STREAM, counter.dtype))
         optimizer.apply(again(), weights)
-        shares = later_shares(self.method.a, first, curvature(optimizer), len(weights))
+        second, a = curvature(optimizer), self.method.a
+        shares = later_shares(a, first, second, len(weights))
         for weight, start, ahead, share in zip(weights, before, trial, shares, strict=True):
             beyond = tf.convert_to_tensor(weight)
             # w - (1 - share) u1 - share u2, with the updates u1 = start - ahead and u2 = ahead - beyond; exactly `ahead` for no share
@@ -108,6 +112,8 @@ class ZigzagStep(Step):
             weight.assign(corrected if weight.constraint is None else weight.constraint(corrected))
         for variable, value in zip(scratch, kept, strict=True):
             variable.assign(value)
+        if first is not None and second is not None:
+            hand_over(self._aware, [a * now + (1 - a) * later for now, later in zip(first, second, strict=True)])
         return tf.constant(1)
 
 

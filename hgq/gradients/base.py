@@ -30,6 +30,9 @@ class Scheme(ABC):
     random: ClassVar[bool] = True
     """Whether it draws random numbers."""
 
+    compresses: ClassVar[bool] = False
+    """Whether it keeps data for the backward pass in fewer bytes than they have."""
+
     @property
     def remembers(self) -> bool:
         """Whether it learns from one step what it does in the next: its products then need a `memory`."""
@@ -127,16 +130,31 @@ class BackwardScheme(Scheme):
     def product(self, linear: Linear, x: Tensor, kernel: Tensor, seed: Tensor, memory: Any = None) -> Tensor:
         @tf.custom_gradient
         def bilinear(x, kernel):
-            kept = self.keep(x, random.derived(seed, 1))
+            kept, data = self.keep(x, random.derived(seed, 1)), _Shape(x)
 
             def gradient(g):
                 g_data, w = self.for_data(g, kernel, random.derived(seed, 2))
                 x_kernel, g_kernel = self.for_kernel(kept, g, random.derived(seed, 3))
-                return pull_back(lambda at: linear(at, w), x, g_data), pull_back(lambda at: linear(x_kernel, at), kernel, g_kernel)
+                d_data = pull_back(lambda at: linear(at, w), data.zeros(), g_data)
+                return d_data, pull_back(lambda at: linear(x_kernel, at), kernel, g_kernel)
 
             return linear(x, kernel), gradient
 
         return bilinear(x, kernel)
+
+
+class _Shape:
+    """The shape of a tensor, as far as it is known beforehand and in full: all that the gradient of a linear function asks of where it is.
+
+    Holding the tensor itself would keep its memory until the backward pass.
+    """
+
+    def __init__(self, x: Tensor) -> None:
+        self.static, self.full = x.shape, tf.shape(x)
+
+    def zeros(self) -> Tensor:
+        """Zeros of that shape."""
+        return tf.ensure_shape(tf.zeros(self.full), self.static)
 
 
 def pull_back(function: Callable[[Tensor], Tensor], at: Tensor, g: Tensor) -> Tensor:

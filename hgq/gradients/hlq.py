@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, ClassVar
 
 import tensorflow as tf
 
 from hgq.errors import ConfigError
-from hgq.gradients import hadamard, random
+from hgq.gradients import hadamard, packing, random
 from hgq.gradients.base import BackwardScheme, register
 from hgq.gradients.integer import integer_codes
 
@@ -40,6 +40,8 @@ class HLQ(BackwardScheme):
         quantize_kernel: Whether the rotated kernel is quantized too.
         random_rows: Draw the kept functions at random from a randomly signed Hadamard matrix, scaled to be unbiased, instead of the lowest.
     """
+
+    compresses: ClassVar[bool] = True
 
     bits: int = 4
     kept_bits: int = 8
@@ -78,14 +80,16 @@ class HLQ(BackwardScheme):
 
     def keep(self, x: Tensor, seed: Tensor) -> Any:
         codes, scale = integer_codes(hadamard.project_rows(_by_positions(x), self._rows(len(x.shape), seed)), self.kept_bits, None)
-        container = tf.int8 if self.kept_bits <= 8 else tf.int16
-        return tf.cast(codes, container), scale, tf.shape(x), seed
+        if self.kept_bits <= 4:
+            return packing.packed(codes + 8.0, 4), scale, tf.shape(codes), tf.shape(x), seed
+        return tf.cast(codes, tf.int8 if self.kept_bits <= 8 else tf.int16), scale, tf.shape(codes), tf.shape(x), seed
 
     def for_kernel(self, kept: Any, g: Tensor, seed: Tensor) -> tuple[Tensor, Tensor]:
-        codes, scale, shape, rows_seed = kept
+        held, scale, codes_shape, shape, rows_seed = kept
+        codes = tf.cast(held, tf.float32) if self.kept_bits > 4 else tf.cast(packing.unpacked(held, 4, codes_shape), tf.float32) - 8.0
         rows = self._rows(len(g.shape), rows_seed)
         length = tf.reduce_prod(shape[1:-1]) if len(g.shape) > 2 else shape[0]
-        x = tf.reshape(hadamard.unproject_rows(tf.cast(codes, tf.float32) * scale, rows, length), shape)
+        x = tf.reshape(hadamard.unproject_rows(codes * scale, rows, length), shape)
         flat = _by_positions(g)
         projected, g_scale = integer_codes(hadamard.project_rows(flat, rows), self.kept_bits, seed)
         back = hadamard.unproject_rows(projected * g_scale, rows, tf.shape(flat)[1])

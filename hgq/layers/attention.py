@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from hgq.errors import ConfigError
+from hgq.layers.backward import BackwardParts, Choice
 from hgq.layers.base import QLayer, identifier_config
 from hgq.layers.dense import checked_units
 from hgq.layers.einsum import QEinsum, QEinsumDense
@@ -47,6 +48,9 @@ class QMultiHeadAttention(QLayer):
         probability_quantizer: Of the softmax's result.
         softmax: Arguments of `QSoftmax` by name, save axis, input_scale, mask and output_quantizer.
         output_quantizer: Of the result; usually None: the next layer quantizes its input.
+        gradients: How the backward pass computes the gradients of all products, as in `KernelLayer`, or of some, by the part that does
+            them: ``{"scores": "luq4", "context": "luq4"}``.
+        gradient_seed: As in `KernelLayer`; each part draws numbers of its own.
         beta: Loss per EBOP.
         kernel_initializer, bias_initializer, kernel_regularizer, bias_regularizer, kernel_constraint, bias_constraint: As in Keras.
         seed: Of the dropout.
@@ -54,6 +58,9 @@ class QMultiHeadAttention(QLayer):
     Raises:
         ConfigError: an argument means nothing.
     """
+
+    products: ClassVar[tuple[str, ...]] = ("query_dense", "key_dense", "value_dense", "scores", "context", "output_dense")
+    """The parts that do products."""
 
     def __init__(
         self,
@@ -72,6 +79,8 @@ class QMultiHeadAttention(QLayer):
         probability_quantizer: Identifier = "data(f0=8)",
         softmax: Mapping[str, Any] | None = None,
         output_quantizer: Identifier = None,
+        gradients: Choice = None,
+        gradient_seed: int | None = None,
         beta: float | None = None,
         kernel_initializer="glorot_uniform",
         bias_initializer="zeros",
@@ -83,6 +92,7 @@ class QMultiHeadAttention(QLayer):
         **kwargs,
     ) -> None:
         super().__init__(beta=beta, **kwargs)
+        self.backward = BackwardParts(gradients, gradient_seed, self.products, self.name)
         self.num_heads = checked_units(num_heads, self.name, "num_heads")
         self.key_dim = checked_units(key_dim, self.name, "key_dim")
         self.value_dim = self.key_dim if value_dim is None else checked_units(value_dim, self.name, "value_dim")
@@ -129,13 +139,19 @@ class QMultiHeadAttention(QLayer):
         rows, columns = ("".join(letter for letter in part if letter not in shared) for part in (q, kv))
         scored = f"B{shared}{HEAD}{rows}{columns}"
         given = {name: value for name, (value, _) in self._quantizers.items()}
-        self.scores = QEinsum(f"B{q}{HEAD}{SIZE},B{kv}{HEAD}{SIZE}->{scored}", input_quantizers=given["projected_quantizer"], name="scores")
+        self.scores = QEinsum(
+            f"B{q}{HEAD}{SIZE},B{kv}{HEAD}{SIZE}->{scored}",
+            input_quantizers=given["projected_quantizer"],
+            name="scores",
+            **self.backward.arguments("scores"),
+        )
         arguments = {**self._softmax, "axis": tuple(range(-axes, 0)), "input_scale": 1.0 / math.sqrt(self.key_dim), "name": "softmax"}
         self.softmax = QSoftmax(**arguments)
         self.context = QEinsum(
             f"{scored},B{kv}{HEAD}{SIZE}->B{q}{HEAD}{SIZE}",
             input_quantizers=[given["probability_quantizer"], given["projected_quantizer"]],
             name="context",
+            **self.backward.arguments("context"),
         )
         outputs = query[-1:] if self.partial_output_shape is None else self.partial_output_shape
         self.output_dense = self._dense("output_dense", f"B{q}{HEAD}{SIZE}", f"{HEAD}{SIZE}", q, outputs, given["output_quantizer"])
@@ -185,6 +201,7 @@ class QMultiHeadAttention(QLayer):
             output_quantizer=output_quantizer,
             name=name,
             **self._fresh_constants(),
+            **self.backward.arguments(name),
         )
 
     def _fresh_constants(self) -> dict[str, Any]:
@@ -307,6 +324,7 @@ class QMultiHeadAttention(QLayer):
                 name: serialize_given(value, name) if name.endswith("quantizer") else value for name, value in self._softmax.items()
             },
             "seed": self.seed,
+            **self.backward.config(),
             **identifier_config(**self._constants),
         }
 
@@ -327,6 +345,8 @@ class QLinformerAttention(QMultiHeadAttention):
     Raises:
         ConfigError: an argument means nothing, a mask, or more than one axis of positions.
     """
+
+    products = (*QMultiHeadAttention.products, "key_projection", "value_projection")
 
     def __init__(self, num_heads: int, key_dim: int, projection_dim: int, share_projection: bool = False, **kwargs) -> None:
         super().__init__(num_heads, key_dim, **kwargs)
@@ -358,6 +378,7 @@ class QLinformerAttention(QMultiHeadAttention):
             input_quantizer=given["input_quantizer"],
             kernel_quantizer=given["kernel_quantizer"],
             name=name,
+            **self.backward.arguments(name),
             **{name: thing for name, thing in self._fresh_constants().items() if name.startswith("kernel")},
         )
 

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import random as python_random
 import zlib
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-from hgq import gradients
-from hgq.gradients import Scheme
+from hgq.errors import ConfigError
+from hgq.gradients import Identifier, Scheme, get, serialize
 from hgq.gradients.base import Linear
+
+Product = Callable[..., Any]
+"""See `BackwardPass.products`."""
+Choice = Identifier | Mapping[str, Identifier]
+"""What a layer of several products takes: one scheme for all, or one for each product by its name; those left out are float32."""
 
 
 class BackwardPass:
@@ -21,17 +27,17 @@ class BackwardPass:
     drawn.
 
     Args:
-        identifier: What `hgq.gradients.get` takes.
-        seed: Of the random numbers; None draws one, which `keras.utils.set_random_seed` decides.
+        gradients: What `hgq.gradients.get` takes.
+        gradient_seed: Of the random numbers; None draws one, which `keras.utils.set_random_seed` decides.
         where: The layer, for errors.
 
     Raises:
         ConfigError: no such scheme.
     """
 
-    def __init__(self, identifier: gradients.Identifier, seed: int | None, where: str) -> None:
-        self.scheme: Scheme | None = gradients.get(identifier, f"layer {where}, gradients")
-        self.seed = seed if seed is not None or self.scheme is None else python_random.randrange(2**31)
+    def __init__(self, gradients: Identifier, gradient_seed: int | None, where: str) -> None:
+        self.scheme: Scheme | None = get(gradients, f"layer {where}, gradients")
+        self.seed = gradient_seed if gradient_seed is not None or self.scheme is None else python_random.randrange(2**31)
         self.paused = False
         """Whether gradients are computed in full precision for the time being; it counts when a step is traced."""
         self._draws: Any = None
@@ -51,15 +57,77 @@ class BackwardPass:
 
     def product(self, linear: Linear, x: Any, kernel: Any, training: bool | None) -> Any:
         """``linear(x, kernel)``, its gradients computed by the scheme."""
-        if self.scheme is None or self.paused or not training:
-            return linear(x, kernel)
+        return self.products(training)(linear, x, kernel)
+
+    def products(self, training: bool | None, uses: int = 1) -> Product:
+        """What does the products of one call of the layer: ``product(linear, x, kernel, use)``.
+
+        Args:
+            training: As in Keras.
+            uses: How many there are. Each draws its own random numbers if `use`, from 0, tells it from the others: a number, or a tensor in
+                a loop.
+        """
+        scheme = self.scheme
+        if scheme is None or self.paused or not training:
+            return lambda linear, x, kernel, use=0: linear(x, kernel)
         draw = tf.convert_to_tensor(self._draws)
-        self._draws.assign(draw + 1)
-        return self.scheme.product(linear, x, kernel, tf.stack([tf.constant(self.seed, tf.int32), draw]), self._memory)
+        self._draws.assign(draw + uses)
+        return lambda linear, x, kernel, use=0: scheme.product(linear, x, kernel, self._random_seed(draw + use), self._memory)
+
+    def _random_seed(self, draw: Any) -> Any:
+        return tf.stack([tf.constant(self.seed, tf.int32), draw])
 
     def config(self) -> dict[str, Any]:
         """The layer's arguments that make an equal one."""
-        return {"gradients": gradients.serialize(self.scheme), "gradient_seed": self.seed}
+        return {"gradients": serialize(self.scheme), "gradient_seed": self.seed}
+
+
+class BackwardParts:
+    """The backward passes of a layer with several products, by the products' names.
+
+    Args:
+        choice: What `hgq.gradients.get` takes, for all of them, or a mapping of names to that; products left out keep float32.
+        seed: As of `BackwardPass`; each product draws numbers of its own.
+        names: Of the products.
+        where: The layer, for errors.
+
+    Raises:
+        ConfigError: no such scheme, or no such product.
+    """
+
+    def __init__(self, choice: Choice, seed: int | None, names: Sequence[str], where: str) -> None:
+        given = dict(choice) if isinstance(choice, Mapping) else dict.fromkeys(names, choice)
+        if unknown := [name for name in given if name not in names]:
+            raise ConfigError(
+                "There is no such product in this layer.",
+                where=f"layer {where}, gradients",
+                expected=", ".join(names),
+                received=str(unknown[0]),
+            )
+        self.schemes = {name: get(given.get(name), f"layer {where}, gradients of {name}") for name in names}
+        self.seed = seed if seed is not None or not any(self.schemes.values()) else python_random.randrange(2**31)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the products."""
+        return tuple(self.schemes)
+
+    def part(self, name: str, variant: str = "") -> BackwardPass:
+        """The backward pass of one product; another `variant` draws other numbers."""
+        arguments = self.arguments(name)
+        seed = arguments["gradient_seed"]
+        return BackwardPass(arguments["gradients"], _seed_of(seed, variant) if variant and seed is not None else seed, name)
+
+    def arguments(self, name: str) -> dict[str, Any]:
+        """The arguments of a layer that does one of the products."""
+        seed = None if self.seed is None or self.schemes[name] is None else _seed_of(self.seed, name)
+        return {"gradients": self.schemes[name], "gradient_seed": seed}
+
+    def config(self) -> dict[str, Any]:
+        """The layer's arguments that make an equal one."""
+        serialized = {name: serialize(scheme) for name, scheme in self.schemes.items()}
+        same = len(set(serialized.values())) == 1
+        return {"gradients": next(iter(serialized.values())) if same else serialized, "gradient_seed": self.seed}
 
 
 def _seed_of(seed: int, name: str) -> int:

@@ -154,6 +154,7 @@ class QGRU(QRecurrent):
     """
 
     gates: ClassVar[int] = 3
+    products = ("gates", "inner", "candidate")  # without `reset_after` there is no inner one, and no use for what is chosen for it
 
     def __init__(
         self,

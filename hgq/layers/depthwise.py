@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import tensorflow as tf
 
+from hgq.layers.backward import BackwardParts, Choice
 from hgq.layers.base import QLayer
 from hgq.layers.conv import QConv, QConv1D, QConv2D, WindowMap, checked_axes
 from hgq.layers.dense import checked_units
@@ -144,6 +145,8 @@ class QSeparableConv(QLayer):
         intermediate_quantizer: Of what passes from the depthwise to the pointwise convolution; not None.
         output_quantizer: After the activation; usually None.
         parallelization_factor: Of both convolutions; as in `KernelLayer`.
+        gradients: Of both convolutions, as in `KernelLayer`; or by name, as in ``{"depthwise": "luq4"}``.
+        gradient_seed: As in `KernelLayer`; each convolution draws numbers of its own.
         beta: Loss per EBOP.
         depthwise_initializer, depthwise_regularizer, depthwise_constraint: As in Keras.
         pointwise_initializer, pointwise_regularizer, pointwise_constraint: As in Keras.
@@ -176,6 +179,8 @@ class QSeparableConv(QLayer):
         output_quantizer: Identifier = None,
         beta: float | None = None,
         parallelization_factor: int | None = None,
+        gradients: Choice = None,
+        gradient_seed: int | None = None,
         depthwise_initializer="glorot_uniform",
         depthwise_regularizer=None,
         depthwise_constraint=None,
@@ -188,6 +193,7 @@ class QSeparableConv(QLayer):
         **kwargs,
     ) -> None:
         super().__init__(beta=beta, **kwargs)
+        self.backward = BackwardParts(gradients, gradient_seed, ("depthwise", "pointwise"), self.name)
         self.depthwise = self.depthwise_class(
             kernel_size,
             strides,
@@ -204,6 +210,7 @@ class QSeparableConv(QLayer):
             parallelization_factor=parallelization_factor,
             beta=beta,
             name="depthwise",
+            **self.backward.arguments("depthwise"),
         )
         self.pointwise = self.pointwise_class(
             filters,
@@ -224,6 +231,7 @@ class QSeparableConv(QLayer):
             parallelization_factor=parallelization_factor,
             beta=beta,
             name="pointwise",
+            **self.backward.arguments("pointwise"),
         )
 
     def build(self, input_shape) -> None:
@@ -259,6 +267,7 @@ class QSeparableConv(QLayer):
             **super().get_config(),
             **{name: deep[own] for name, own in deep_names.items()},
             **{name: point[own] for name, own in point_names.items()},
+            **self.backward.config(),
         }
 
 

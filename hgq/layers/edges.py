@@ -13,7 +13,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from hgq.errors import FreezeError
+from hgq.errors import ConfigError, FreezeError
+from hgq.gradients import Identifier as GradientIdentifier
+from hgq.gradients import get as get_scheme
 from hgq.ir import tables, windows
 from hgq.layers.base import QLayer, constant_to_ir, quantize_to_ir
 from hgq.layers.conv import check_channels_last, checked_axes, checked_padding, per_axis, windowed
@@ -59,6 +61,7 @@ class QEdges(QLayer):
         edge_quantizer: The same, for the index of each table; fixed-point.
         table_quantizer: The same, for the result of each table; fixed-point.
         bias_quantizer: The same.
+        gradients: None: there is no product of data with a kernel.
         beta: Loss per EBOP.
 
     Raises:
@@ -76,9 +79,17 @@ class QEdges(QLayer):
         edge_quantizer: Identifier = INDEX,
         table_quantizer: Identifier = RESULT,
         bias_quantizer: Identifier = "bias",
+        gradients: GradientIdentifier = None,
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
+        if get_scheme(gradients) is not None:
+            raise ConfigError(
+                f"The gradients of {type(self).__name__} are computed in float32: it has no product of data with a kernel.",
+                where=f"layer {self.name}",
+                expected="gradients=None: each edge is a function of one number, and its backward pass works element by element",
+                received=repr(gradients),
+            )
         self.units = checked_units(units, self.name)
         self.hidden = checked_units(hidden, self.name, "hidden")
         self.use_bias = bool(use_bias)

@@ -10,8 +10,11 @@ import keras
 import tensorflow as tf
 
 from hgq.errors import ConfigError
+from hgq.gradients import Identifier as GradientIdentifier
 from hgq.ir import contraction
+from hgq.layers.backward import BackwardPass
 from hgq.layers.kernel import TENSORS, BiasedLayer, KernelLayer, NormalizedLayer
+from hgq.layers.matrices import as_matrices
 from hgq.layers.merge import QMerge
 from hgq.resources import ebops
 
@@ -40,7 +43,12 @@ class EinsumMap(KernelLayer):
         return tf.reshape(scale, [-1 if letter == self._parts.out[-1] else 1 for letter in self._parts.y])
 
     def linear(self, x, kernel, training=None) -> Any:
-        return tf.einsum(batched(self._parts, both=False), x, kernel)
+        left, right, product, back = as_matrices(self._parts, x, kernel, both=False)
+        return back(product(left, right))
+
+    def _product(self, backward: BackwardPass, x, kernel, training):
+        left, right, product, back = as_matrices(self._parts, x, kernel, both=False)
+        return back(backward.product(product, left, right, training))
 
     def linear_cost(self, bits_x, bits_kernel, bits_bias) -> Any:
         return ebops.einsum(bits_x, bits_kernel, bits_bias, TENSORS, equation=self._parts.equation, **self._turns)
@@ -158,21 +166,40 @@ class QEinsumDenseBatchNorm(EinsumMap, NormalizedLayer):
 
 
 class Pairing(QMerge):
-    """Base of the layers that contract two data: a subclass says by which equation."""
+    """Base of the layers that contract two data: a subclass says by which equation.
+
+    Args:
+        gradients: How the backward pass computes the gradients of both, as in `KernelLayer`; a `BackwardScheme` takes the first input for
+            the data and the second for the kernel.
+        gradient_seed: Of the random numbers of that.
+        **kwargs: Those of `QMerge`.
+    """
 
     inputs_wanted = 2
+
+    def __init__(self, *, gradients: GradientIdentifier = None, gradient_seed: int | None = None, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.backward = BackwardPass(gradients, gradient_seed, self.name)
+
+    def build(self, input_shape) -> None:
+        super().build(input_shape)
+        self.backward.build(self)
 
     def _equation(self, shapes: Sequence[tuple[int, ...]]) -> str:
         """The equation of inputs of these shapes, neither with batch."""
         raise NotImplementedError(f"{type(self).__name__} defines no _equation().")
 
     def merge(self, values: list[Any], training=None):
-        y = tf.einsum(batched(contraction.read(self._equation(self._shapes)), both=True), *values)
+        left, right, product, back = as_matrices(contraction.read(self._equation(self._shapes)), *values, both=True)
+        y = back(self.backward.product(product, left, right, training))
         return tf.reshape(y, (-1, *self._merged_shape(self._shapes)))
 
     def cost(self):
         bits = [quantizer.bits(shape) for quantizer, shape in zip(self.input_quantizers, self._shapes, strict=True)]
         return ebops.einsum(*bits, None, TENSORS, equation=self._equation(self._shapes))
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), **self.backward.config()}
 
     def merge_to_ir(self, b: GraphBuilder, refs: list[Ref]) -> Ref:
         equation, (x, y) = self._equation(self._shapes), refs
@@ -197,7 +224,7 @@ class QEinsum(Pairing):
     Args:
         equation: As in `keras.ops.einsum`, with the batch as the first axis of both inputs and of the output: ``"bqd,bkd->bqk"``,
             ``"...i,...i->..."``.
-        **kwargs: Those of `QMerge`.
+        **kwargs: Those of `QMerge`; ``gradients`` and ``gradient_seed``.
 
     Raises:
         ConfigError: an argument means nothing; at build time, inputs that do not fit the equation.
@@ -228,7 +255,7 @@ class QDot(Pairing):
     Args:
         axes: The axis of both, or one for each; batch included, so that the first that can be summed is 1.
         normalize: False. A cosine needs a root and a quotient: normalise with a table before.
-        **kwargs: Those of `QMerge`.
+        **kwargs: Those of `QMerge`; ``gradients`` and ``gradient_seed``.
 
     Raises:
         ConfigError: an argument means nothing; at build time, axes that do not fit each other.
@@ -278,9 +305,3 @@ def without_batch(equation: str, both: bool) -> str:
     if not batch or out[:1] != batch or (both and y[:1] != batch) or (not both and batch in y):
         raise ValueError(f"the batch is not the first axis of all data in {equation}")
     return f"{x[1:]},{y[1:] if both else y}->{out[1:]}"
-
-
-def batched(parts: contraction.Contraction, both: bool) -> str:
-    """The equation with a batch axis again."""
-    batch = next(letter for letter in contraction.ascii_letters if letter not in parts.equation)
-    return f"{batch}{parts.x},{batch if both else ''}{parts.y}->{batch}{parts.out}"

@@ -11,7 +11,9 @@ import tensorflow as tf
 
 from hgq import quantizers
 from hgq.errors import ConfigError
+from hgq.gradients import serialize as serialize_scheme
 from hgq.ir.trees import tree
+from hgq.layers.backward import BackwardParts, Choice
 from hgq.layers.base import QLayer, identifier_config, quantize_to_ir
 from hgq.layers.dense import checked_units
 from hgq.layers.step import Bits, Nodes, Nonlinearity, Tensors
@@ -44,6 +46,9 @@ class QRecurrent(QLayer):
         pre_quantizer: The same, for the argument of each activation that takes a table.
         kernel_initializer, recurrent_initializer, bias_initializer, kernel_regularizer, recurrent_regularizer, bias_regularizer,
             kernel_constraint, recurrent_constraint, bias_constraint: As in Keras.
+        gradients: How the backward pass computes the gradients of the matrix products of each step, as in `KernelLayer`; or by their names
+            (`products`). A scheme that remembers, such as ``luq4(scale='hindsight')``, needs `unroll`.
+        gradient_seed: As in `KernelLayer`; each product of each step draws numbers of its own.
         beta: Loss per EBOP.
 
     Raises:
@@ -52,6 +57,9 @@ class QRecurrent(QLayer):
 
     gates: ClassVar[int] = 1
     """How many vectors of `units` sums a step computes."""
+
+    products: ClassVar[tuple[str, ...]] = ("kernel",)
+    """Names of the matrix products of a step: those of `pieces`."""
 
     stateful = False
 
@@ -79,6 +87,8 @@ class QRecurrent(QLayer):
         kernel_constraint=None,
         recurrent_constraint=None,
         bias_constraint=None,
+        gradients: Choice = None,
+        gradient_seed: int | None = None,
         **kwargs,
     ) -> None:
         super().__init__(**kwargs)
@@ -107,6 +117,15 @@ class QRecurrent(QLayer):
         self.recurrent_quantizer = self._required_quantizer(recurrent_quantizer, "weight", "recurrent_quantizer")
         self.bias_quantizer = self._required_quantizer(bias_quantizer, "bias", "bias_quantizer") if use_bias else None
         self._pre = serialize(quantizers.get(pre_quantizer, "data", "pre_quantizer"))
+        self.backward = BackwardParts(gradients, gradient_seed, self.products, self.name)
+        if not self.unroll and (name := next((name for name, s in self.backward.schemes.items() if s is not None and s.remembers), None)):
+            raise ConfigError(
+                "TensorFlow's loops cannot assign a variable in their backward pass, which this scheme needs.",
+                where=f"layer {self.name}, gradients of {name}",
+                expected="a scheme that remembers nothing, or unroll=True",
+                received=str(serialize_scheme(self.backward.schemes[name])),
+                fix="Set unroll=True.",
+            )
 
     # ---- what a cell writes ----------------------------------------
 
@@ -184,6 +203,9 @@ class QRecurrent(QLayer):
             self.bias_quantizer.build_for(self.arranged_bias())
         for part in self.parts():
             part.build((None, self.units))
+        self._backward = {name: self.backward.part(name, "backwards" if self.go_backwards else "") for name in self.products}
+        for name, backward in self._backward.items():
+            backward.build(self, f"{name}_gradient")
         for quantizer in self._step_quantizers():
             quantizer.calls = self._shape[0]
         self.built = True
@@ -207,7 +229,9 @@ class QRecurrent(QLayer):
             for quantizer, constant in ((self.kernel_quantizer, self.kernel), (self.recurrent_quantizer, self.recurrent_kernel))
         )
         bias = self.bias_quantizer(self.arranged_bias(), training=training) if self.bias_quantizer is not None else None
-        numbers = Tensors(self.pieces(kernel, recurrent, bias, lambda a, b: tf.concat([a, b], 0), tf.eye(self.units)), training)
+        pieces = self.pieces(kernel, recurrent, bias, lambda a, b: tf.concat([a, b], 0), tf.eye(self.units))
+        products = {name: backward.products(training, uses=self._shape[0]) for name, backward in self._backward.items()}
+        numbers = Tensors(pieces, training, products)
         states = tuple(tf.zeros((tf.shape(x)[0], self.units)) for _ in self.held())
         if training:
             for quantizer in self._step_quantizers():
@@ -220,8 +244,8 @@ class QRecurrent(QLayer):
 
     def _unrolled(self, x, numbers: Tensors, states):
         outputs = []
-        for time in self._order():
-            states = self.step(numbers, x[time], states)
+        for count, time in enumerate(self._order()):
+            states = self.step(numbers.at(count), x[time], states)
             outputs.append(states[0])
         return tf.stack(outputs) if self.return_sequences else None, states
 
@@ -231,7 +255,7 @@ class QRecurrent(QLayer):
         arrays = (tf.TensorArray(tf.float32, steps, element_shape=(None, self.units)),) if sequence else ()
 
         def body(count, states, arrays):
-            states = self.step(numbers, tf.gather(x, order[count]), states)
+            states = self.step(numbers.at(count), tf.gather(x, order[count]), states)
             states = tuple(tf.ensure_shape(state, (None, self.units)) for state in states)
             return count + 1, states, tuple(array.write(count, states[0]) for array in arrays)
 
@@ -326,6 +350,7 @@ class QRecurrent(QLayer):
             "bias_quantizer": serialize(self.bias_quantizer) or "bias",
             "input_quantizer": serialize(self.input_quantizer),
             "pre_quantizer": self._pre,
+            **self.backward.config(),
             **identifier_config(
                 kernel_initializer=self.kernel_initializer,
                 recurrent_initializer=self.recurrent_initializer,

@@ -15,6 +15,7 @@ import tensorflow as tf
 from hgq import quantizers
 from hgq.errors import ConfigError
 from hgq.layers import activations, functions
+from hgq.layers.backward import Product
 from hgq.layers.base import quantize_to_ir
 from hgq.layers.function_table import FunctionTable
 from hgq.quantizers import Identifier, Quantizer
@@ -106,15 +107,21 @@ class Tensors:
     Args:
         constants: Quantized kernel and bias (or None) of each matrix product, by name.
         training: As in Keras.
+        products: What does each matrix product, by name: `hgq.layers.backward.BackwardPass.products` of as many uses as steps.
+        time: Which step it is, from 0.
     """
 
-    def __init__(self, constants: Mapping[str, tuple[Any, Any]], training: Any) -> None:
-        self.constants, self.training = constants, training
+    def __init__(self, constants: Mapping[str, tuple[Any, Any]], training: Any, products: Mapping[str, Product], time: Any = 0) -> None:
+        self.constants, self.training, self.products, self.time = constants, training, products, time
+
+    def at(self, time: Any) -> Tensors:
+        """The same for another step, a number or a tensor."""
+        return Tensors(self.constants, self.training, self.products, time)
 
     def dense(self, x, name: str):
         """Matrix product of the last axis, and the bias."""
         kernel, bias = self.constants[name]
-        y = tf.matmul(x, kernel)
+        y = self.products[name](tf.matmul, x, kernel, self.time)
         return y if bias is None else y + bias
 
     def concatenate(self, x, y):

@@ -57,9 +57,11 @@ class Measured:
     # ---- tables ----------------------------------------
 
     def schemes(self, *names: Iterable[str]) -> str:
-        """Accuracy and final training loss on both tasks, of methods by name."""
+        """Accuracy and final training loss on both tasks, of methods by name; without those that were not measured."""
         rows = []
         for name in chain(*names):
+            if not any((task, name) in self.entries for task in ("mlp", "conv")):
+                continue
             method = next(METHODS[task][name] for task in ("mlp", "conv") if name in METHODS[task])
             cells = []
             for task in ("mlp", "conv"):
@@ -82,10 +84,10 @@ class Measured:
             found = self.difference(target)
             task = plan.TASKS[target.task].title
             if found is None:
-                rows.append([target.title, task, NOT_MEASURED, NOT_MEASURED])
+                rows.append([target.title, task, NOT_MEASURED, "not measured"])
                 continue
             points, error = found
-            rows.append([target.title, task, f"{points:+.2f} ± {error:.2f}", "held" if target.holds(points) else "**missed**"])
+            rows.append([target.title, task, f"{points:+.2f} ± {error:.2f}", target.verdict(points, error)])
         return table(["aim", "on", "measured, points", ""], rows)
 
     def difference(self, target: Target) -> tuple[float, float] | None:
@@ -96,11 +98,22 @@ class Measured:
             return None
         return fmean(differences), stdev(differences) / math.sqrt(len(differences))
 
+    def to_do(self) -> str:
+        """Methods of the plan without any run, by task; empty if there is none."""
+        lacking: dict[str, list[str]] = {}
+        for task, methods in {**METHODS, "jets": JETS}.items():
+            for name in methods:
+                if (task, name) not in self.entries:
+                    lacking.setdefault(task, []).append(f"`{name}`")
+        return "; ".join(f"{task}: {', '.join(names)}" for task, names in lacking.items())
+
     def jets(self) -> str:
         """Accuracy, EBOPs, and what verification found."""
         rows = []
         for name, method in JETS.items():
             entries = self.entries.get(("jets", name), {})
+            if not entries:
+                continue
             checks = [check for entry in entries.values() for check in entry["checks"].values()]
             wrong, samples = (sum(check[n] for check in checks) for n in (0, 1))
             ebops = spread({seed: entry["ebops"] for seed, entry in entries.items()}, 0)

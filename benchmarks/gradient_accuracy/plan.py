@@ -211,9 +211,19 @@ class Target:
     at_most: float | None = None
     at_least: float | None = None
 
+    @property
+    def limit(self) -> float:
+        """Points."""
+        return self.at_most if self.at_most is not None else (self.at_least or 0.0)
+
     def holds(self, difference: float) -> bool:
         """Whether a measured difference is what was promised."""
-        return difference <= self.at_most if self.at_most is not None else difference >= (self.at_least or 0.0)
+        return difference <= self.limit if self.at_most is not None else difference >= self.limit
+
+    def verdict(self, difference: float, error: float) -> str:
+        """In words; closer to the limit than two standard errors, these seeds cannot tell."""
+        word = "held" if self.holds(difference) else "**missed**"
+        return f"{word}, within noise" if abs(difference - self.limit) < 2 * error else word
 
 
 def _both(title: str, better: str, worse: str, **limit: float) -> list[Target]:

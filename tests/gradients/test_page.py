@@ -61,6 +61,31 @@ def test_promises_are_judged_by_their_limits(limits, difference, holds):
     assert plan.Target("", "mlp", "none", "luq4", **limits).holds(difference) is holds
 
 
+def test_what_seeds_cannot_tell_is_said():
+    target = plan.Target("", "mlp", "none", "luq4", at_most=0.5)
+    assert [target.verdict(0.57, error) for error in (0.19, 0.03)] == ["**missed**, within noise", "**missed**"]
+    assert [target.verdict(0.4, error) for error in (0.06, 0.03)] == ["held, within noise", "held"]
+
+
+def test_means_are_over_three_seeds_or_more():
+    for (task, method), entries in page.Measured(SEEN).entries.items():
+        assert len(entries) >= (1 if task == "jets" else 3), f"{task}/{method}: {AGAIN}"
+
+
+def test_the_main_job_was_exact_and_within_its_budget():
+    runs = {key: entry for key, entry in SEEN.items() if key.startswith("jets/")}
+    assert runs
+    for key, entry in runs.items():
+        assert entry["within"] and entry["ebops"] <= plan.JETS_OPTIONS["ebops"][0], key
+        assert {"keras", "rtl"} <= set(entry["checks"]) and not any(wrong for wrong, _ in entry["checks"].values()), key
+
+
+def test_what_was_not_measured_is_said():
+    empty = page.Measured({})
+    assert "`luq4`" in empty.to_do() and "mlp: `none`" in empty.to_do()
+    assert empty.schemes(["none", "luq4"]).count("\n") == 1  # a head without rows
+
+
 def test_the_store_keeps_what_others_wrote(tmp_path):
     path = tmp_path / "gradients.json"
     store.add("b", {"accuracy": 1}, path)

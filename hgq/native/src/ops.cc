@@ -77,7 +77,10 @@ class LuqOp : public OpKernel {
     const Tensor &gradient = context->input(0), &alphas = context->input(1);
     HGQC_SEED(context, 2);
     Tensor* result;
-    OP_REQUIRES_OK(context, context->allocate_output(0, gradient.shape(), &result));
+    if (samples_ == 1)  // in place, where nobody else reads the gradient
+      OP_REQUIRES_OK(context, context->forward_input_or_allocate_output({0}, 0, gradient.shape(), &result));
+    else
+      OP_REQUIRES_OK(context, context->allocate_output(0, gradient.shape(), &result));
     const int64_t count = gradient.NumElements();
     if (count == 0) return;
     const int64_t width = rows_ && gradient.dims() > 0 ? gradient.dim_size(gradient.dims() - 1) : count, rows = count / width;
@@ -216,7 +219,7 @@ class IntegerOp : public OpKernel {
     const Tensor& gradient = context->input(0);
     HGQC_SEED(context, 1);
     Tensor* result;
-    OP_REQUIRES_OK(context, context->allocate_output(0, gradient.shape(), &result));
+    OP_REQUIRES_OK(context, context->forward_input_or_allocate_output({0}, 0, gradient.shape(), &result));
     const int64_t count = gradient.NumElements();
     const float* const g = gradient.flat<float>().data();
     float* const out = result->flat<float>().data();

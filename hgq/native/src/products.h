@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
+#include <new>
 #include <vector>
 
 #if defined(__SSE2__)
@@ -68,34 +69,33 @@ inline void tile(const uint8_t* a, const uint8_t* b, int64_t depth, int32_t* out
 #endif
   constexpr int kStep = kPairs ? 2 : 1;
   for (int64_t k = 0; k < depth; k += kStep, a += kStep * kRows * 4, b += kStep * kCols * 4) {
+    __m256i column[kStep][2];
 #pragma GCC unroll 2
-    for (int j = 0; j < 2; ++j) {
-      __m256i column[kStep];
+    for (int s = 0; s < kStep; ++s)
 #pragma GCC unroll 2
-      for (int s = 0; s < kStep; ++s) column[s] = _mm256_loadu_si256((const __m256i*)(b + (s * kCols + 8 * j) * 4));
+      for (int j = 0; j < 2; ++j) column[s][j] = _mm256_load_si256((const __m256i*)(b + (s * kCols + 8 * j) * 4));
 #pragma GCC unroll 6
-      for (int i = 0; i < kRows; ++i) {
+    for (int i = 0; i < kRows; ++i) {
+      [[maybe_unused]] __m256i pairs[2];
+#pragma GCC unroll 2
+      for (int s = 0; s < kStep; ++s) {
+        int32_t word;
+        std::memcpy(&word, a + (s * kRows + i) * 4, 4);
+        const __m256i v = _mm256_set1_epi32(word);
+#pragma GCC unroll 2
+        for (int j = 0; j < 2; ++j) {
 #if defined(__AVXVNNI__)
-#pragma GCC unroll 2
-        for (int s = 0; s < kStep; ++s) {
-          int32_t word;
-          std::memcpy(&word, a + (s * kRows + i) * 4, 4);
-          const __m256i v = _mm256_set1_epi32(word);
-          sum[i][j] = kUnsignedA ? _mm256_dpbusd_avx_epi32(sum[i][j], v, column[s]) : _mm256_dpbusd_avx_epi32(sum[i][j], column[s], v);
-        }
+          sum[i][j] = kUnsignedA ? _mm256_dpbusd_avx_epi32(sum[i][j], v, column[s][j]) : _mm256_dpbusd_avx_epi32(sum[i][j], column[s][j], v);
 #else
-        __m256i pairs = _mm256_setzero_si256();
-#pragma GCC unroll 2
-        for (int s = 0; s < kStep; ++s) {
-          int32_t word;
-          std::memcpy(&word, a + (s * kRows + i) * 4, 4);
-          const __m256i v = _mm256_set1_epi32(word);
-          const __m256i two = kUnsignedA ? _mm256_maddubs_epi16(v, column[s]) : _mm256_maddubs_epi16(column[s], v);
-          pairs = s ? _mm256_add_epi16(pairs, two) : two;
-        }
-        sum[i][j] = _mm256_add_epi32(sum[i][j], _mm256_madd_epi16(pairs, ones));
+          const __m256i two = kUnsignedA ? _mm256_maddubs_epi16(v, column[s][j]) : _mm256_maddubs_epi16(column[s][j], v);
+          pairs[j] = s ? _mm256_add_epi16(pairs[j], two) : two;
 #endif
+        }
       }
+#if !defined(__AVXVNNI__)
+#pragma GCC unroll 2
+      for (int j = 0; j < 2; ++j) sum[i][j] = _mm256_add_epi32(sum[i][j], _mm256_madd_epi16(pairs[j], ones));
+#endif
     }
   }
 #pragma GCC unroll 6
@@ -134,6 +134,19 @@ inline void tile(const uint8_t* a, const uint8_t* b, int64_t depth, int32_t* out
 #endif
 
 // ---- packing
+
+// Memory that begins with a cache line: loads of a vector that cross lines take twice as long.
+class Bytes {
+ public:
+  explicit Bytes(int64_t count) : data_(static_cast<uint8_t*>(::operator new(count, std::align_val_t(64)))) {}
+  ~Bytes() { ::operator delete(data_, std::align_val_t(64)); }
+  Bytes(const Bytes&) = delete;
+  Bytes& operator=(const Bytes&) = delete;
+  uint8_t* get() const { return data_; }
+
+ private:
+  uint8_t* data_;
+};
 
 // A matrix of codes with a contracted axis (length k) and another one (length n).
 struct Operand {
@@ -232,8 +245,7 @@ void product(const Operand& a, const Operand& b, const Range& range, bool pairs,
   const int64_t depths = (std::max<int64_t>(a.k, 1) + 7) / 8 * 2;  // quadruples, an even number
   const int64_t row_groups = (rows + kRowsPacked - 1) / kRowsPacked, col_groups = (cols + kColsPacked - 1) / kColsPacked;
   const int64_t deepest = std::min<int64_t>(depths, kBlock);
-  std::unique_ptr<uint8_t[]> packed_a(new uint8_t[row_groups * kRowsPacked * deepest * 4]);
-  std::unique_ptr<uint8_t[]> packed_b(new uint8_t[col_groups * kColsPacked * deepest * 4]);
+  const Bytes packed_a(row_groups * kRowsPacked * deepest * 4), packed_b(col_groups * kColsPacked * deepest * 4);
   std::unique_ptr<int32_t[]> sums(depths > kBlock ? new int32_t[rows * cols] : nullptr);
   std::vector<int32_t> correction(range.low != 0 ? (kUnsignedA ? cols : rows) : 0);
   if (!correction.empty()) contracted_sums(kUnsignedA ? b : a, correction.data());

@@ -54,20 +54,24 @@ inline float luq_level(float y, float dice, float top) {
   return q < top ? q : (q == q ? top : q);
 }
 
-// Elements begin to end of a tensor that share alpha. `starts`: where the streams of the samples start.
-inline void luq(const float* __restrict g, float* __restrict out, int64_t begin, int64_t end, float alpha, float top,
+// Elements begin to end of a tensor that share alpha. `starts`: where the streams of the samples start. With one sample `out` may be `g`.
+inline void luq(const float* g, float* out, int64_t begin, int64_t end, float alpha, float top,
                 const uint32_t* starts, int samples) {
   if (samples == 1) {
     const uint32_t start = starts[0];
-    for (int64_t i = begin; i < end; ++i)
-      out[i] = sign_of(g[i]) * luq_level(std::fabs(g[i]) / alpha, uniform(start, (uint32_t)i), top) * alpha;
+    uint32_t place = place_of(start, begin);
+#pragma GCC ivdep
+    for (int64_t i = begin; i < end; ++i, place += kGolden)
+      out[i] = sign_of(g[i]) * luq_level(std::fabs(g[i]) / alpha, uniform_at(place), top) * alpha;
     return;
   }
   const float share = (float)(1.0 / samples);
   for (int s = 0; s < samples; ++s) {
     const uint32_t start = starts[s];
-    for (int64_t i = begin; i < end; ++i) {
-      const float q = sign_of(g[i]) * luq_level(std::fabs(g[i]) / alpha, uniform(start, (uint32_t)i), top) * alpha;
+    uint32_t place = place_of(start, begin);
+#pragma GCC ivdep
+    for (int64_t i = begin; i < end; ++i, place += kGolden) {
+      const float q = sign_of(g[i]) * luq_level(std::fabs(g[i]) / alpha, uniform_at(place), top) * alpha;
       const float total = s == 0 ? q : out[i] + q;
       out[i] = s + 1 == samples ? total * share : total;
     }
@@ -76,8 +80,9 @@ inline void luq(const float* __restrict g, float* __restrict out, int64_t begin,
 
 // The same as integer codes of alpha; top at most 64. NaN has no code: the caller makes the scale NaN.
 inline void luq_codes(const float* __restrict g, int8_t* __restrict out, int64_t begin, int64_t end, float alpha, float top, uint32_t start) {
-  for (int64_t i = begin; i < end; ++i) {
-    const int32_t level = (int32_t)luq_level(std::fabs(g[i]) / alpha, uniform(start, (uint32_t)i), top);
+  uint32_t place = place_of(start, begin);
+  for (int64_t i = begin; i < end; ++i, place += kGolden) {
+    const int32_t level = (int32_t)luq_level(std::fabs(g[i]) / alpha, uniform_at(place), top);
     out[i] = (int8_t)(g[i] < 0.0f ? -level : level);
   }
 }
@@ -95,11 +100,15 @@ inline float integer_code(float y, float dice, float highest) {
 }
 inline float nearest_code(float y, float highest) { return std::max(std::min(std::nearbyint(y), highest), -highest); }
 
-inline void integers(const float* __restrict g, float* __restrict out, int64_t begin, int64_t end, float scale, float highest,
+// `out` may be `g`.
+inline void integers(const float* g, float* out, int64_t begin, int64_t end, float scale, float highest,
                      uint32_t start, bool stochastic) {
   if (stochastic) {
-    for (int64_t i = begin; i < end; ++i) out[i] = integer_code(g[i] / scale, uniform(start, (uint32_t)i), highest) * scale;
+    uint32_t place = place_of(start, begin);
+#pragma GCC ivdep
+    for (int64_t i = begin; i < end; ++i, place += kGolden) out[i] = integer_code(g[i] / scale, uniform_at(place), highest) * scale;
   } else {
+#pragma GCC ivdep
     for (int64_t i = begin; i < end; ++i) out[i] = nearest_code(g[i] / scale, highest) * scale;
   }
 }
@@ -107,7 +116,8 @@ inline void integers(const float* __restrict g, float* __restrict out, int64_t b
 inline void integer_codes(const float* __restrict g, int8_t* __restrict out, int64_t begin, int64_t end, float scale, float highest,
                           uint32_t start, bool stochastic) {
   if (stochastic) {
-    for (int64_t i = begin; i < end; ++i) out[i] = (int8_t)(int32_t)integer_code(g[i] / scale, uniform(start, (uint32_t)i), highest);
+    uint32_t place = place_of(start, begin);
+    for (int64_t i = begin; i < end; ++i, place += kGolden) out[i] = (int8_t)(int32_t)integer_code(g[i] / scale, uniform_at(place), highest);
   } else {
     for (int64_t i = begin; i < end; ++i) out[i] = (int8_t)(int32_t)nearest_code(g[i] / scale, highest);
   }

@@ -20,9 +20,10 @@ inline uint32_t derived(uint32_t first, uint32_t number) {
   return first + (uint32_t)(((uint64_t)number * 0x3C6EF372u) & 0x7FFFFFFFu);
 }
 
+// The place of number `index` in a stream; that of the next one is kGolden further.
+inline uint32_t place_of(uint32_t start, int64_t index) { return start + (uint32_t)index * kGolden; }
+
 // Uniform in [0, 1), a multiple of 2^-24.
-inline float uniform(uint32_t start, uint32_t index) {
-  return (float)(int32_t)(mixed(index * kGolden + start) >> 8) * 0x1p-24f;
-}
+inline float uniform_at(uint32_t place) { return (float)(int32_t)(mixed(place) >> 8) * 0x1p-24f; }
 
 }  // namespace hgqc

@@ -96,8 +96,8 @@ class IntegerProducts(BackwardScheme):
                 codes, w = self._gradient.codes(g, once), self.operand(kernel, random.derived(once, 7))
                 if isinstance(linear, MatrixProduct):
                     return data_gradient(codes, w), kernel_gradient(kept, codes)
-                g, w, x = values(codes), values(w), values(kept)
-                return pull_back(lambda at: linear(at, w), x, g), pull_back(lambda at: linear(x, at), w, g)
+                g_q, w_q, x_q = values(codes), values(w), values(kept)
+                return pull_back(lambda at: linear(at, w_q), x_q, g_q), pull_back(lambda at: linear(x_q, at), w_q, g_q)
 
             return linear(x, kernel), gradient
 

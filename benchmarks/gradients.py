@@ -1,6 +1,6 @@
 """What gradients on few bits cost in accuracy, measured on real data; writes docs/gradients.md.
 
-    python benchmarks/gradients.py                     every run that the store lacks; about 90 minutes on one core
+    python benchmarks/gradients.py                     every run that the store lacks; about two hours on one core
     python benchmarks/gradients.py --only '^mlp/luq'   those whose name (task/method/seed) matches
     python benchmarks/gradients.py --part 1/2          every second method; with --part 2/2 beside it, two cores work
     python benchmarks/gradients.py --list              the runs, and which are there
@@ -34,7 +34,7 @@ if not DATA.is_dir():
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", metavar="REGEX", help="runs whose task/method/seed matches")
+    parser.add_argument("--only", nargs="+", default=[""], metavar="REGEX", help="runs whose task/method/seed matches, in this order")
     parser.add_argument("--part", default="1/1", metavar="K/N", help="the K-th of N parts of the methods")
     parser.add_argument("--data", type=Path, default=DATA, help="folder of mnist.npz and cifar10_10k.npz (default: %(default)s)")
     parser.add_argument("--again", action="store_true", help="run also what is there already")
@@ -45,7 +45,7 @@ def main() -> int:
         page.PAGE.write_text(page.render(store.read()), encoding="utf-8")
         return 0
     seen = store.read()
-    chosen = [run for run in runs() if re.search(options.only, run.key)]
+    chosen = list(dict.fromkeys(run for regex in options.only for run in runs() if re.search(regex, run.key)))
     if options.list:
         for run in chosen:
             entry = seen.get(run.key)

@@ -117,6 +117,8 @@ class Measured:
             checks = [check for entry in entries.values() for check in entry["checks"].values()]
             wrong, samples = (sum(check[n] for check in checks) for n in (0, 1))
             ebops = spread({seed: entry["ebops"] for seed, entry in entries.items()}, 0)
+            if not all(entry["within"] for entry in entries.values()):
+                ebops += ", **budget missed**"
             rows.append([method.title, str(len(entries)), percent(self.values("jets", name, "accuracy")), ebops, f"{wrong} of {samples:,}"])
         return table(["gradients", "seeds", "accuracy, %", "EBOPs", "mismatches"], rows)
 

@@ -155,6 +155,8 @@ JETS: Methods = {
     "mxfp4": Method("MXFP4", "mxfp4", seeds=1),
     "hlq": Method("HLQ, rank 8 of 16", "hlq(rank=8)", seeds=1),
     "hq": Method("HLQ, rank 16 of 16", "hq", seeds=1),
+    "int4_rn": Method("integers, 4 bits, to the nearest", "int4_rn", seeds=1),
+    "none_meta": Method("float32 + MetaGrad", step="metagrad", seeds=1),
     "metagrad": Method("MetaGrad (integers, 4 bits, to the nearest)", "int4_rn", step="metagrad", seeds=1),
     "zigzag": Method("LUQ, 4 bits; forward and backtrack, 1 step in 5", "luq4", step="zigzag(a=0.6, period=5)", seeds=1),
     "finetune": Method("LUQ, 4 bits, then 3 epochs in full precision", "luq4", finetune=3, seeds=1),

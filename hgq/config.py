@@ -154,6 +154,8 @@ class TrainSection(Section):
             for one gradient and one update. It goes with every choice of `gradients`.
         finetune: Epochs of fine-tuning after the `epochs` of each budget: gradients in full precision, the learning rate up to 0.3 of
             `learning_rate` and back. The budget is kept.
+        gradient_health: Measure, at the end of epochs, what `gradients` does to each layer's gradients (`hgq.training.GradientHealth`):
+            ``gradients.csv`` in the run directory, drawn by the report. Changes nothing else.
     """
 
     epochs: Positive = 120
@@ -170,6 +172,7 @@ class TrainSection(Section):
     gradients: str | None = None
     step: str | None = None
     finetune: Annotated[int, Field(ge=0)] = 0
+    gradient_health: bool = False
 
     @field_validator("beta")
     @classmethod

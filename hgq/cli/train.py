@@ -32,6 +32,9 @@ def command(
     finetune: Annotated[
         int | None, typer.Option("--finetune", help="Epochs of exact gradients at the end of each budget.", show_default="the recipe's")
     ] = None,
+    gradient_health: Annotated[
+        bool, typer.Option("--gradient-health", help="Measure what --gradients does to each layer, and report it.")
+    ] = False,
     samples: Annotated[
         int | None, typer.Option("--samples", help="Test samples to verify on; 0: none.", show_default="the recipe's")
     ] = None,
@@ -62,6 +65,8 @@ def command(
         changes.setdefault("train", {})["step"] = step
     if finetune is not None:
         changes.setdefault("train", {})["finetune"] = finetune
+    if gradient_health:
+        changes.setdefault("train", {})["gradient_health"] = True
     if samples is not None:
         changes["verify"] = {"samples": samples}
     asked = asked.changed(**changes) if changes else asked
@@ -80,4 +85,5 @@ def command(
         )
         if value is not None
     )
+    options += " --gradient-health" if gradient_health else ""
     run(asked, target, resume, as_json, lambda directory: f"hgq train {recipe}{options} --out {directory} --resume")

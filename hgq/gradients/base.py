@@ -51,6 +51,10 @@ class Scheme(ABC):
                 pass reads and assigns it. None is as good as 0 at each step.
         """
 
+    @abstractmethod
+    def read(self, g: Tensor, kernel: Tensor, seed: Tensor, memory: Any = None) -> Tensor:
+        """The gradient of the result as the product for the data's gradient reads it; changes nothing. For statistics."""
+
     def limit(self, g: Tensor, memory: Any = None) -> Tensor:
         """The magnitude from which on this gradient would be clipped; infinite for a scheme that scales to what it sees."""
         return tf.constant(float("inf"))
@@ -85,6 +89,9 @@ class GradientQuantizer(Scheme):
         Where anything in `g` is infinite or NaN the codes are 0 and the scale is NaN.
         """
         raise NotImplementedError(f"{type(self).__name__} defines no codes().")
+
+    def read(self, g: Tensor, kernel: Tensor, seed: Tensor, memory: Any = None) -> Tensor:
+        return self.quantize(g, seed)
 
     def product(self, linear: Linear, x: Tensor, kernel: Tensor, seed: Tensor, memory: Any = None) -> Tensor:
         return quantized_gradient(linear(x, kernel), self.quantize, seed)
@@ -122,6 +129,9 @@ class BackwardScheme(Scheme):
             g: Gradient of the result.
             seed: For random rounding.
         """
+
+    def read(self, g: Tensor, kernel: Tensor, seed: Tensor, memory: Any = None) -> Tensor:
+        return self.for_data(g, kernel, random.derived(seed, 2))[0]
 
     def keep(self, x: Tensor, seed: Tensor) -> Any:
         """What is kept of the data for the backward pass: a nest of tensors."""

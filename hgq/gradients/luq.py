@@ -83,6 +83,9 @@ class LUQ(GradientQuantizer):
             memory.assign(self.momentum * expected + (1 - self.momentum) * tf.reduce_max(tf.abs(g)))
         return self.quantize(g, seed, expected)
 
+    def read(self, g: Tensor, kernel: Tensor, seed: Tensor, memory: Any = None) -> Tensor:
+        return self.quantize(g, seed, self._expected(g, memory) if self.remembers else None)
+
     def _expected(self, g: Tensor, memory: Any) -> Tensor:
         """The greatest magnitude that the last steps lead one to expect; of a first step, its own."""
         before, seen = tf.zeros(()) if memory is None else tf.convert_to_tensor(memory), tf.reduce_max(tf.abs(g))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random as python_random
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import keras
@@ -40,6 +41,8 @@ class BackwardPass:
         self.seed = gradient_seed if gradient_seed is not None or self.scheme is None else python_random.randrange(2**31)
         self.paused = False
         """Whether gradients are computed in full precision for the time being; it counts when a step is traced."""
+        self.observer: Callable[..., None] | None = None
+        """Called, for statistics, with scheme, linear map, data, kernel, seed, memory and each gradient of a result, before it is used."""
         self._draws: Any = None
         self._memory: Any = None
 
@@ -72,10 +75,13 @@ class BackwardPass:
             return lambda linear, x, kernel, use=0: linear(x, kernel)
         draw = tf.convert_to_tensor(self._draws)
         self._draws.assign(draw + uses)
-        return lambda linear, x, kernel, use=0: scheme.product(linear, x, kernel, self._random_seed(draw + use), self._memory)
 
-    def _random_seed(self, draw: Any) -> Any:
-        return tf.stack([tf.constant(self.seed, tf.int32), draw])
+        def product(linear: Linear, x: Any, kernel: Any, use: Any = 0) -> Any:
+            seed = tf.stack([tf.constant(self.seed, tf.int32), draw + use])
+            y = scheme.product(linear, x, kernel, seed, self._memory)
+            return y if self.observer is None else _observed(y, partial(self.observer, scheme, linear, x, kernel, seed, self._memory))
+
+        return product
 
     def config(self) -> dict[str, Any]:
         """The layer's arguments that make an equal one."""
@@ -128,6 +134,16 @@ class BackwardParts:
         serialized = {name: serialize(scheme) for name, scheme in self.schemes.items()}
         same = len(set(serialized.values())) == 1
         return {"gradients": next(iter(serialized.values())) if same else serialized, "gradient_seed": self.seed}
+
+
+def _observed(y: Any, observer: Callable[[Any], None]) -> Any:
+    """`y`; its gradient is shown to `observer`."""
+
+    def gradient(g):
+        observer(g)
+        return g
+
+    return tf.custom_gradient(lambda y: (tf.identity(y), gradient))(y)
 
 
 def _seed_of(seed: int, name: str) -> int:

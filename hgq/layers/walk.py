@@ -21,24 +21,34 @@ def quantizers(model: keras.layers.Layer) -> list[Quantizer]:
     return [layer for layer in _walk(model, set()) if isinstance(layer, Quantizer)]
 
 
-def backward_passes(model: keras.layers.Layer) -> list[BackwardPass]:
-    """Every product in `model` whose gradients are computed by a scheme, each once."""
-    found: dict[int, BackwardPass] = {}
+def backward_passes(model: keras.layers.Layer) -> dict[str, BackwardPass]:
+    """Every product in `model` whose gradients are computed by a scheme, each once, by its name: that of the layer, behind those of the
+    models and layers it is in, and of the product, if the layer has several: ``"dense"``, ``"attention/scores"``.
+    """
+    found: dict[int, tuple[str, BackwardPass]] = {}
 
-    def collect(value) -> None:
+    def collect(value, name: str) -> None:
         if isinstance(value, BackwardPass) and value.scheme is not None:
-            found.setdefault(id(value), value)
+            found.setdefault(id(value), (name, value))
         elif isinstance(value, list | tuple):
-            for part in value:
-                collect(part)
+            for number, part in enumerate(value):
+                collect(part, f"{name}/{number}")
         elif isinstance(value, dict):
-            for part in value.values():
-                collect(part)
+            for key, part in value.items():
+                collect(part, f"{name}/{key}")
 
-    for layer in _walk(model, set()):
-        for value in vars(layer).values():
-            collect(value)
-    return list(found.values())
+    def visit(layer, name: str, seen: set[int]) -> None:
+        if id(layer) in seen:
+            return
+        seen.add(id(layer))
+        for attribute, value in vars(layer).items():
+            own = attribute.strip("_").removesuffix("backward").strip("_")  # "backward", or "_statistics_backward"
+            collect(value, "/".join(part for part in (name, own) if part))
+        for child in _children(layer):
+            visit(child, f"{name}/{child.name}" if name else child.name, seen)
+
+    visit(model, "", set())
+    return {name: one for name, one in found.values()}
 
 
 def pause_gradients(model: keras.layers.Layer, paused: bool) -> int:
@@ -47,7 +57,7 @@ def pause_gradients(model: keras.layers.Layer, paused: bool) -> int:
     It counts when a step is traced: of a model that has been trained, call ``make_train_function(force=True)`` afterwards.
     """
     passes = backward_passes(model)
-    for one in passes:
+    for one in passes.values():
         one.paused = paused
     return len(passes)
 

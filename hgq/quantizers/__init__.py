@@ -23,6 +23,7 @@ from hgq.quantizers.fixed import FixedQuantizer
 from hgq.quantizers.get import Identifier, get, serialize
 from hgq.quantizers.laq import LAQQuantizer
 from hgq.quantizers.minifloat import MinifloatQuantizer, PowerOfTwoQuantizer
+from hgq.quantizers.sawb import SawbQuantizer
 
 __all__ = [
     "QUANTIZERS",
@@ -33,6 +34,7 @@ __all__ = [
     "MinifloatQuantizer",
     "PowerOfTwoQuantizer",
     "Quantizer",
+    "SawbQuantizer",
     "TernaryQuantizer",
     "get",
     "register_quantizer",

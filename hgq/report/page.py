@@ -17,6 +17,7 @@ from hgq.ir.graph import Graph
 from hgq.report.axes import number
 from hgq.report.bitmap import LEVELS, layer_maps
 from hgq.report.charts import Frame, Mark, Series, chart, front
+from hgq.report.health import gradient_section
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -35,6 +36,7 @@ def render(
     *,
     budgets: Sequence[float] = (),
     result: Mapping[str, Any] | None = None,
+    gradients: Sequence[Record] | None = None,
 ) -> str:
     """The page.
 
@@ -46,6 +48,7 @@ def render(
         verify: A `hgq.verify.Verdict`, or what its `to_dict` gives.
         budgets: EBOPs budgets that were asked for.
         result: What ``result.json`` of a run holds: the models that were delivered, with their test metric.
+        gradients: One record a measured epoch and layer, as `hgq.training.GradientHealth` writes them.
 
     Returns:
         HTML text. The same arguments give the same text.
@@ -74,6 +77,7 @@ def render(
         pareto_chart=_pareto_chart(points, rows, metric, budgets, chosen),
         pareto=[{"ebops": cost, "metric": _metric_text(value, metric)} for cost, value in front(points, higher_is_better=_rises(metric))],
         curves=_curves(rows, budgets),
+        health=gradient_section(gradients or ()),
         maps=layer_maps(graph),
         levels=range(LEVELS + 1),
         estimate=found,

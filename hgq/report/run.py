@@ -21,14 +21,15 @@ ESTIMATE_KEYS = frozenset(
 VERIFY_KEYS = frozenset(("ok", "samples", "corners", "checks"))
 RESULT_KEYS = frozenset(("points", "main", "metric"))
 POINT_KEYS = frozenset(("budget", "ebops", "val", "test", "test_samples", "within", "hgq_file"))
-"""What the page needs of ``estimate.json``, ``verify.json`` and ``result.json``."""
+HEALTH_KEYS = frozenset(("epoch", "layer", "scheme", "underflow", "clipped", "snr_db", "kernel_snr_db"))
+"""What the page needs of ``estimate.json``, ``verify.json``, ``result.json`` and ``gradients.csv``."""
 
 
 def report(run_dir: str | os.PathLike[str]) -> Path:
     """Write ``report.html`` into a run directory, from what is there; only ``model.hgq`` is required.
 
-    Reads ``model.hgq``, ``recipe.toml`` (budgets), ``result.json`` (the models delivered), ``history.csv``, ``pareto/pareto.json``,
-    ``estimate.json`` and ``verify.json``.
+    Reads ``model.hgq``, ``recipe.toml`` (budgets), ``result.json`` (the models delivered), ``history.csv``, ``gradients.csv``,
+    ``pareto/pareto.json``, ``estimate.json`` and ``verify.json``.
 
     Raises:
         DataError: not a run directory.
@@ -53,6 +54,7 @@ def report(run_dir: str | os.PathLike[str]) -> Path:
         _mapping(folder / "verify.json", VERIFY_KEYS),
         budgets=_budgets(folder / "recipe.toml"),
         result=_result(folder / "result.json"),
+        gradients=_health(folder / "gradients.csv"),
     )
     return write_file_atomically(folder / "report.html", page, force=True)
 
@@ -74,6 +76,15 @@ def _history(path: Path) -> list[dict[str, str]] | None:
             return list(csv.DictReader(lines))
     except (OSError, csv.Error, UnicodeDecodeError) as error:
         raise FileFormatError("A file of the run is damaged.", where=str(path), expected="CSV", received=str(error)) from error
+
+
+def _health(path: Path) -> list[dict[str, str]] | None:
+    """Rows of `hgq.training.GradientHealth`."""
+    rows = _history(path)
+    if rows and not set(rows[0]) >= HEALTH_KEYS:
+        received = f"nothing for {', '.join(sorted(HEALTH_KEYS - set(rows[0])))}"
+        raise FileFormatError("A file of the run is damaged.", where=str(path), expected=", ".join(sorted(HEALTH_KEYS)), received=received)
+    return rows
 
 
 def _mapping(path: Path, keys: frozenset[str], ranges: tuple[str, ...] = ()) -> Any:

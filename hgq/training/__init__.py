@@ -12,6 +12,7 @@
 `loss_aware.py`    `LossAware`: tells LAQ quantizers the curvatures
 `metagrad.py`      MetaGrad; `hypernetworks.py` the networks that correct gradients
 `finetune.py`      `FineTune`: the last epochs with exact gradients
+`health.py`        `GradientHealth`: what quantization does to the gradients of each layer
 `optimizers.py`    optimizers that move bits faster than weights
 `build.py`         recipe -> compiled model
 `loop.py`          the loop itself, a pure function of seed and epoch
@@ -27,6 +28,7 @@ from hgq.training.bits import BitHistogram
 from hgq.training.budget import Budget, Controller
 from hgq.training.build import build_model
 from hgq.training.finetune import FineTune
+from hgq.training.health import GradientHealth, gradient_health
 from hgq.training.loss_aware import LossAware
 from hgq.training.metagrad import MetaGrad
 from hgq.training.optimizers import BitAdam, BitAdamW, BitSGD
@@ -47,6 +49,7 @@ __all__ = [
     "Budget",
     "Controller",
     "FineTune",
+    "GradientHealth",
     "LossAware",
     "MetaGrad",
     "ParetoFront",
@@ -59,6 +62,7 @@ __all__ = [
     "TrainStepMethod",
     "Zigzag",
     "build_model",
+    "gradient_health",
     "load_data",
     "register_step",
     "train",

@@ -48,6 +48,7 @@ from hgq.training.bits import BitHistogram
 from hgq.training.budget import Budget
 from hgq.training.build import build_model
 from hgq.training.finetune import triangular
+from hgq.training.health import GradientHealth
 from hgq.training.loop import Loop, score
 from hgq.training.pareto import ParetoFront
 from hgq.training.progress import Progress
@@ -211,7 +212,12 @@ class _Run:
         self.pareto = ParetoFront(directory / "pareto", self.monitor, start_epoch=min(20, section.epochs // 5), spacing=0.1)
         self.bits = BitHistogram(directory / "bits.csv", every=max(1, total // 50))
         self.bar = Progress(total, self.monitor, progress)
-        own = [self.control, *([self.select] if self.select else []), self.pareto, self.bits, self.bar]
+        self.health: GradientHealth | None = None
+        if section.gradient_health:
+            batch = (self.data.x_train[: section.batch_size], self.data.y_train[: section.batch_size])
+            self.health = GradientHealth(directory / "gradients.csv", *batch, every=max(1, total // 50))
+        steering = [self.control, *([self.select] if self.select else [])]
+        own = [*steering, self.pareto, self.bits, *([self.health] if self.health else []), self.bar]
         self.total = total
         # Called one by one with the same logs, since `keras.callbacks.CallbackList` would keep what they add to the logs to itself.
         self.callbacks = [*own, *callbacks]
@@ -316,6 +322,8 @@ class _Run:
 
     def _parts(self) -> dict[str, checkpoint.Resumable]:
         parts: dict[str, Any] = {"pareto": self.pareto, "bits": self.bits}
+        if self.health is not None:
+            parts["health"] = self.health
         if self.budget is not None:
             parts |= {"budget": self.budget, "select": self.select}
         return parts

@@ -67,5 +67,7 @@ KINDS = ("binary", "ternary", "po2", "minifloat")
 row(
     "QDense with other quantizers",
     **{f"{kind}_weights": Case(lambda kind=kind: QDense(3, kernel_quantizer=kind), [(4,)], brute=matrix_products) for kind in KINDS},
+    sawb_weights=Case(lambda: QDense(3, kernel_quantizer="sawb4(granularity=channel)"), [(4,)], brute=matrix_products),
+    sawb_data=Case(lambda: QDense(3, input_quantizer="sawb4", kernel_quantizer="sawb4"), [(4,)], brute=matrix_products),
     ternary_data=Case(lambda: QDense(3, input_quantizer="ternary"), [(4,)], brute=matrix_products),
 )

@@ -26,7 +26,7 @@ PARTS = {"xc7": "xc7a100tcsg324-1", "xcup": "xcvu13p-flga2577-2-e", "ecp5": "lfe
 CLOCKS = (4.0, 5.0, 8.0, 12.0)
 SEEDS = 9
 """Designs of each family."""
-LARGEST = 6000
+LARGEST = 2500
 """Designs whose adder-graph cost is above this are left out: they take minutes each and say nothing new."""
 
 

@@ -115,6 +115,8 @@ def _sources(pipeline: Pipeline, settings: Settings, counts: Mapping[str, Any]) 
         hdl = {path.relative_to(folder).as_posix(): path.read_text() for path in folder.glob(f"src/**/*.{suffix}")}
         wanted = "xdc" if settings.device.family.vendor == "AMD" else "sdc"
         constraints = {path.relative_to(folder).as_posix(): path.read_text() for path in folder.glob(f"src/*.{wanted}")}
+    if settings.flavor == "verilog":  # alkaid's needs a third operand where a subtrahend reaches below the minuend: up to twice the LUTs
+        hdl["src/static/shift_adder.v"] = render("rtl/shift_adder.v.j2")
     hdl = {_prefixed(path, name): _prefixed(text, name) for path, text in hdl.items()}
     top, wrapper = f"src/{name}.{suffix}", f"src/{name}_wrapper.{suffix}"
     hdl[top] = header(pipeline, settings, counts) + hdl[top]

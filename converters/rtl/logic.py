@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 FEATURES: Mapping[str, str] = {
-    "add_both": "bits of additions where both operands have a bit",
-    "add_one": "bits of additions where one operand has run out: the carry alone",
-    "sub_both": "bits of subtractions where both operands have a bit",
-    "sub_one": "bits of subtractions where one operand has run out",
-    "borrow_both": "bits of subtractions whose subtrahend reaches below the minuend: they take a borrow besides",
+    "add_pairs": "distinct pairs of bits that are added",
+    "add_bits": "bits of carry chains of additions",
+    "adds": "additions",
+    "subtract_pairs": "distinct pairs of bits that are subtracted",
+    "subtract_bits": "bits of carry chains of subtractions",
+    "subtracts": "subtractions",
     "negate": "bits of negations",
     "constant": "bits of additions of constants",
     "relu": "bits that a sign blanks",
@@ -87,29 +88,26 @@ def _chain(name: str, bits: int) -> dict[str, float]:
 
 
 def _addition(a: Any, b: Any, out: Any, data_shift: int, subtract: bool) -> dict[str, float]:
-    """Bits of ``a ± (b << shift)`` in the terms of alkaid's ``shift_adder``: bits below both operands' overlap are wires."""
+    """Bits of ``a ± (b << shift)`` as ``shift_adder`` computes them: a LUT for each pair of bits, wires where there is only one.
+
+    Sign bits repeat, and a pair that repeats is one LUT. A synthesised adder alone has just these LUTs.
+    """
     (signed_a, _, fa), (signed_b, _, fb) = a.qint.kif, b.qint.kif
     shift = data_shift + fa - fb
     low_a, low_b = max(-shift, 0), max(shift, 0)  # where each begins, above the lower one
+    end_a, end_b = low_a + _width(a), low_b + _width(b)
     top = _width(out) + max(fa, fb - data_shift) - out.qint.kif[2]
-    begin = max(low_a, low_b)
-    name = "sub" if subtract else "add"
-    counts: Counter[str] = Counter()
-    if subtract and shift < 0:
-        counts.update(_chain("negate", min(-shift, top)))
-        name = "borrow"
-    end_a = top if signed_a else min(low_a + _width(a), top)
-    end_b = top if signed_b else min(low_b + _width(b), top)
-    both = max(min(end_a, end_b) - begin, 0)
-    chain = max(top - begin, 0)
+    begin, live = max(low_a, low_b), top
+    if not signed_a:
+        live = min(live, end_a)
+    if not signed_b:
+        live = min(live, end_b)
+    both = max(min(live, max(end_a, end_b)) - begin, 0)
     if not both and not subtract:
-        return dict(counts)  # the operands do not overlap: wires
-    counts[f"{name}_both"] += both if name != "borrow" else chain
-    if name != "borrow":
-        counts[f"{name}_one"] += chain - both
-    counts["carry4"] += ceil(chain / 4)
-    counts["carry8"] += ceil(chain / 8)
-    return dict(counts)
+        return {}  # the operands do not overlap: wires
+    chain = max(top - (min(low_a, low_b) if subtract and shift < 0 else begin), 0)
+    name = "subtract" if subtract else "add"
+    return {f"{name}_pairs": both, f"{name}_bits": chain, f"{name}s": 1, "carry4": ceil(chain / 4), "carry8": ceil(chain / 8)}
 
 
 def _table(values: NDArray[Any], bits_in: int, bits_out: int) -> dict[str, float]:

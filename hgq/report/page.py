@@ -60,7 +60,7 @@ def render(
     metric = metric_of(rows)
     points = [(_real(p.get("ebops")), _real(p.get("metric"))) for p in pareto or ()]
     points = [p for p in points if math.isfinite(p[0]) and math.isfinite(p[1])]
-    models = [{**point, "main": index == result["main"]} for index, point in enumerate(result["points"])] if result else []
+    models = [{"resource": "ebops", **point, "main": index == result["main"]} for index, point in enumerate(result["points"])] if result else []
     main = next((model for model in models if model["main"]), None)
     chosen = (_real(main["ebops"]), _real(main["val"])) if main else _nearest(points, ebops)
     return _template().render(

@@ -82,7 +82,8 @@ def library(flags: Sequence[str] = FLAGS) -> Path:
         os.close(handle)
     except OSError as error:
         raise _unwritable(path.parent, error) from error
-    log.info("Compiling native ops for TensorFlow %s: once, up to a minute …", tf.__version__)
+    # a warning, since nothing less is shown by default and this explains a pause
+    log.warning("Compiling native ops for TensorFlow %s: once, up to a minute …", tf.__version__)
     try:
         # as system headers, so that TensorFlow's own warnings are not ours
         includes = [flag.replace("-I", "-isystem", 1) if flag.startswith("-I") else flag for flag in tf.sysconfig.get_compile_flags()]

@@ -30,8 +30,11 @@ inline int32_t peak_pattern(const float* __restrict x, int64_t n) {
   return peak;
 }
 
-// 1, -1, 0 for both zeros, NaN for NaN.
-inline float sign_of(float g) { return g > 0.0f ? 1.0f : (g < 0.0f ? -1.0f : (g == g ? 0.0f : g)); }
+// sign(g) * magnitude; +0 for both zeros, NaN where g is no finite number.
+inline float with_sign_of(float g, float magnitude) {
+  const float negative = g < 0.0f ? -magnitude : magnitude;
+  return g - g == 0.0f ? negative : std::numeric_limits<float>::quiet_NaN();
+}
 
 // A scale that one can divide by; NaN if it is not finite. See hgq/gradients/powers.py.
 inline float usable(float scale) {
@@ -51,7 +54,7 @@ inline float luq_level(float y, float dice, float top) {
   const bool under = y < 1.0f;
   const float low = under ? 0.0f : power, gap = under ? 1.0f : power, rest = under ? y : above;
   const float q = low + gap * (dice < rest ? 1.0f : 0.0f);
-  return q < top ? q : (q == q ? top : q);
+  return std::min(q, top);  // NaN stays
 }
 
 // Elements begin to end of a tensor that share alpha. `starts`: where the streams of the samples start. With one sample `out` may be `g`.
@@ -62,7 +65,7 @@ inline void luq(const float* g, float* out, int64_t begin, int64_t end, float al
     uint32_t place = place_of(start, begin);
 #pragma GCC ivdep
     for (int64_t i = begin; i < end; ++i, place += kGolden)
-      out[i] = sign_of(g[i]) * luq_level(std::fabs(g[i]) / alpha, uniform_at(place), top) * alpha;
+      out[i] = with_sign_of(g[i], luq_level(std::fabs(g[i]) / alpha, uniform_at(place), top) * alpha);
     return;
   }
   const float share = (float)(1.0 / samples);
@@ -71,7 +74,7 @@ inline void luq(const float* g, float* out, int64_t begin, int64_t end, float al
     uint32_t place = place_of(start, begin);
 #pragma GCC ivdep
     for (int64_t i = begin; i < end; ++i, place += kGolden) {
-      const float q = sign_of(g[i]) * luq_level(std::fabs(g[i]) / alpha, uniform_at(place), top) * alpha;
+      const float q = with_sign_of(g[i], luq_level(std::fabs(g[i]) / alpha, uniform_at(place), top) * alpha);
       const float total = s == 0 ? q : out[i] + q;
       out[i] = s + 1 == samples ? total * share : total;
     }

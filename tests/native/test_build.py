@@ -72,8 +72,9 @@ def test_what_fails_leaves_nothing_and_says_why_once(fresh, monkeypatch, caplog)
     with caplog.at_level(logging.WARNING, "hgq.native"):
         for _ in range(3):
             gradients.get("luq4").quantize(g, seed)
-    before, notice = caplog.messages
-    assert "once, up to a minute" in before and "no such thing" in notice and "same results" in notice and "HGQ_NATIVE=0" in notice
+    *attempts, notice = caplog.messages  # one by library() above, one by whoever wanted an op first
+    assert len(attempts) == 2 and all("once, up to a minute" in attempt for attempt in attempts)
+    assert "no such thing" in notice and "same results" in notice and "HGQ_NATIVE=0" in notice
 
 
 def test_a_library_that_does_not_load_is_done_without(fresh, monkeypatch, caplog):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any, Generic, TypeVar
 
@@ -56,9 +56,6 @@ class Registry(Generic[Thing]):
     def names(self) -> tuple[str, ...]:
         """What strings can name, ``"none"`` first."""
         return ("none", *sorted(self.entries))
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.names())
 
     def get(self, identifier: str | Thing | None, where: str | None = None) -> Thing | None:
         """What `identifier` means; None, ``"none"`` and nothing else are None.

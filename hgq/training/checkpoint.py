@@ -41,7 +41,7 @@ def save(path: Path, model: keras.Model, parts: Mapping[str, Resumable], run: di
         parts: Callbacks by name.
         run: The driver's own JSON values.
     """
-    arrays = {f"model/{index}": np.asarray(variable) for index, variable in enumerate(training_state(model))}
+    arrays = {f"model/{index}": variable.numpy() for index, variable in enumerate(training_state(model))}
     notes: dict[str, Any] = {"schema": SCHEMA, "run": run, "parts": {}}
     for name, part in parts.items():
         notes["parts"][name], extra = part.state()

@@ -60,8 +60,8 @@ def render(
     metric = metric_of(rows)
     points = [(_real(p.get("ebops")), _real(p.get("metric"))) for p in pareto or ()]
     points = [p for p in points if math.isfinite(p[0]) and math.isfinite(p[1])]
-    given, number = (result["points"], result["main"]) if result else ([], None)
-    models = [{"resource": "ebops", **point, "main": index == number} for index, point in enumerate(given)]
+    given, main_one = (result["points"], result["main"]) if result else ([], None)
+    models = [{"resource": "ebops", **point, "main": index == main_one} for index, point in enumerate(given)]
     main = next((model for model in models if model["main"]), None)
     chosen = (_real(main["ebops"]), _real(main["val"])) if main else _nearest(points, ebops)
     return _template().render(

@@ -62,7 +62,7 @@ def _of(comb: Any, op: Any) -> Mapping[str, float]:
     operands = [comb.ops[index] for index in op.addr]
     match op.opcode:
         case 0 | 1:
-            return _addition(*operands, op, op.data[0], subtract=op.opcode == 1)
+            return _addition(operands[0], operands[1], op, op.data[0], subtract=op.opcode == 1)
         case -2:
             return _chain("negate", _width(op))
         case 4:
@@ -147,7 +147,7 @@ def _trivial(row: bytes) -> bool:
     return any(np.array_equal(values, index >> bit & 1) for bit in range(len(values).bit_length() - 1))
 
 
-def _waits(pipeline: Any) -> dict[str, float]:
+def _waits(pipeline: Any) -> Mapping[str, int]:
     """Register bits of values that pass three or more stages unchanged: synthesis makes shift registers of LUTs out of those."""
     if not pipeline.clocked:
         return {}

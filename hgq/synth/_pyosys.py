@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 
-from pyosys import libyosys  # pyright: ignore[reportMissingImports]
+from pyosys import libyosys  # pyright: ignore[reportMissingImports, reportAttributeAccessIssue]
 
 
 def main(script: str) -> None:

@@ -91,6 +91,7 @@ CASES = [
     *((name, "luq4") for name in list(LAYERS)[3:]),
     ("data by data", "nvfp4"),
     ("heads", "nvfp4"),
+    *((name, "luq4_int8") for name in ("dense", "positions", "conv", "data by data")),
 ]
 
 

@@ -220,12 +220,33 @@ def products(seconds: float) -> dict:
             graphs = {name: tf.function(function) for name, function in functions.items()}
             rows = in_turns({name: (lambda graph=graph: graph(*given)) for name, graph in graphs.items()}, seconds)
             groups[f"{title} of an MLP 512-1024-512, batch 2048"] = rows
+    groups["what the backward pass is made of"] = in_turns(profile(schemes["luq4_int8"], float32, given), seconds)
     with native.in_graphs(False):
         plain = tf.function(integers(schemes["luq4_int8"]))
         graph = tf.function(float32)
         rows = in_turns({"float32": lambda: graph(*given), "luq4_int8, reference": lambda: plain(*given)}, seconds / 2)
         groups["the same without native ops"] = rows
     return groups
+
+
+def profile(scheme, float32: Callable, given: tuple) -> dict[str, Callable[[], object]]:
+    """The parts of the backward pass one by one, eagerly: where its time goes."""
+    import tensorflow as tf
+
+    from hgq import gradients
+    from hgq.gradients.products import data_gradient, kernel_gradient
+
+    x, hidden, w1, w2, g = given
+    quantizer, seed, between = gradients.get(scheme.quantizer), tf.constant([1, 2]), tf.random.normal(hidden.shape)
+    kept, kept_hidden, k1, k2 = (scheme.operand(part, seed) for part in (x, hidden, w1, w2))
+    codes, inner = quantizer.codes(g, seed), quantizer.codes(between, seed)
+    return {
+        "float32, all of it": lambda: float32(*given),
+        "data and kernels to integers": lambda: [scheme.operand(part, seed) for part in (x, hidden, w1, w2)],
+        "gradients to codes": lambda: [quantizer.codes(part, seed) for part in (g, between)],
+        "products for the data": lambda: [data_gradient(codes, k2), data_gradient(inner, k1)],
+        "products for the kernels": lambda: [kernel_gradient(kept_hidden, codes), kernel_gradient(kept, inner)],
+    }
 
 
 # ---- training steps --------------------------------------------------------------------------------------------------------------------

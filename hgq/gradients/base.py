@@ -140,6 +140,7 @@ class BackwardScheme(Scheme):
     def product(self, linear: Linear, x: Tensor, kernel: Tensor, seed: Tensor, memory: Any = None) -> Tensor:
         @tf.custom_gradient
         def bilinear(x, kernel):
+            x, kernel = tf.stop_gradient(x), tf.stop_gradient(kernel)  # else eager tapes record, and keep, what is computed here
             kept, data = self.keep(x, random.derived(seed, 1)), _Shape(x)
 
             def gradient(g):

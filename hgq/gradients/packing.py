@@ -40,6 +40,7 @@ def relu(x: Tensor) -> Tensor:
 
     @tf.custom_gradient
     def bitwise(x):
+        x = tf.stop_gradient(x)  # else eager tapes would record, and keep, what is computed here
         kept, shape = packed(x > 0, 1), tf.shape(x)
         return tf.nn.relu(x), lambda g: tf.where(unpacked(kept, 1, shape) > 0, g, 0.0)
 

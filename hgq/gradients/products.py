@@ -89,6 +89,7 @@ class IntegerProducts(BackwardScheme):
     def product(self, linear: Linear, x: Tensor, kernel: Tensor, seed: Tensor, memory: Any = None) -> Tensor:
         @tf.custom_gradient
         def bilinear(x, kernel):
+            x, kernel = tf.stop_gradient(x), tf.stop_gradient(kernel)  # as in `BackwardScheme`
             kept = self.keep(x, random.derived(seed, 1))
 
             def gradient(g):

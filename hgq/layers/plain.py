@@ -61,7 +61,8 @@ class GradientLayer(keras.layers.Layer):
         """As Keras' layer."""
         y = self._product(inputs, tf.convert_to_tensor(self.kernel), training)
         if self.bias is not None:
-            y = y + tf.convert_to_tensor(self.bias)
+            bias = tf.convert_to_tensor(self.bias)  # the gradient of a sum with broadcasting would keep y for its shape
+            y = tf.nn.bias_add(y, bias) if len(bias.shape) == 1 else y + bias
         scheme = self.backward.scheme
         compact = training and scheme is not None and scheme.compresses
         return (COMPACT.get(self.activation, self.activation) if compact else self.activation)(y)

@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,7 @@ def gradient_health(model: keras.Model, x: Any, y: Any) -> list[Health]:
         y: Labels.
     """
     passes = backward_passes(model)
-    found = {name: Health(name, str(serialize(one.scheme))) for name, one in passes.items()}
+    found = {name: Health(name, _named(one.scheme)) for name, one in passes.items()}
     x, y = (keras.tree.map_structure(tf.convert_to_tensor, part) for part in (x, y))
     with _undone(model):
         try:
@@ -167,6 +167,14 @@ class GradientHealth(keras.callbacks.Callback):
     def restore(self, state: dict[str, Any], arrays: list[Any]) -> None:
         """The inverse of `state`."""
         self.rows = [tuple(row) for row in state["rows"]]
+
+
+def _named(scheme: Scheme | None) -> str:
+    """The scheme as `hgq.gradients.get` takes it, without arguments that are the default."""
+    made: Any = scheme
+    name = str(serialize(scheme)).partition("(")[0]
+    others = [f"{field.name}={getattr(made, field.name)!r}" for field in fields(made) if getattr(made, field.name) != field.default]
+    return f"{name}({', '.join(others)})" if others else name
 
 
 def _square(x: Any) -> float:

@@ -43,7 +43,7 @@ def test_the_figures_are_those_of_the_formula():
 
     _, read, snr, kernel_snr = by_formula(model, x, t, quantize)
     (health,) = gradient_health(model, x, t)
-    assert health.layer == "dense" and health.scheme.startswith("int4(")
+    assert health.layer == "dense" and health.scheme == "int4(stochastic=False)"
     np.testing.assert_allclose(health.underflow, (read == 0).mean(), atol=0.01)
     assert 0.2 < health.underflow < 1
     np.testing.assert_allclose([health.snr_db, health.kernel_snr_db], [snr, kernel_snr], atol=0.02)

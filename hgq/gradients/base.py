@@ -144,10 +144,11 @@ class BackwardScheme(Scheme):
             kept, data = self.keep(x, random.derived(seed, 1)), _Shape(x)
 
             def gradient(g):
-                g_data, w = self.for_data(g, kernel, random.derived(seed, 2))
-                x_kernel, g_kernel = self.for_kernel(kept, g, random.derived(seed, 3))
-                d_data = pull_back(lambda at: linear(at, w), data.zeros(), g_data)
-                return d_data, pull_back(lambda at: linear(x_kernel, at), kernel, g_kernel)
+                with tf.control_dependencies([g]):  # else a graph unpacks all that is kept as soon as it can, before the backward pass
+                    g_data, w = self.for_data(g, kernel, random.derived(seed, 2))
+                    x_kernel, g_kernel = self.for_kernel(kept, g, random.derived(seed, 3))
+                    d_data = pull_back(lambda at: linear(at, w), data.zeros(), g_data)
+                    return d_data, pull_back(lambda at: linear(x_kernel, at), kernel, g_kernel)
 
             return linear(x, kernel), gradient
 

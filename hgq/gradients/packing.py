@@ -42,6 +42,11 @@ def relu(x: Tensor) -> Tensor:
     def bitwise(x):
         x = tf.stop_gradient(x)  # else eager tapes would record, and keep, what is computed here
         kept, shape = packed(x > 0, 1), tf.shape(x)
-        return tf.nn.relu(x), lambda g: tf.where(unpacked(kept, 1, shape) > 0, g, 0.0)
+
+        def gradient(g):
+            with tf.control_dependencies([g]):  # not before it is needed
+                return tf.where(unpacked(kept, 1, shape) > 0, g, 0.0)
+
+        return tf.nn.relu(x), gradient
 
     return bitwise(x)

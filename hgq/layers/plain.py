@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from hgq.errors import ConfigError
 from hgq.gradients import Identifier, packing
+from hgq.gradients.base import Linear
 from hgq.ir import contraction
 from hgq.layers.backward import BackwardPass
 from hgq.layers.conv import check_channels_last
@@ -57,6 +58,10 @@ class GradientLayer(keras.layers.Layer):
         """The bilinear map of Keras' layer."""
         raise NotImplementedError(f"{type(self).__name__} defines no linear().")
 
+    def bilinear(self) -> Linear:
+        """`linear` as schemes of the backward pass may recognise it."""
+        return self.linear
+
     def call(self, inputs, training=None):
         """As Keras' layer."""
         y = self._product(inputs, tf.convert_to_tensor(self.kernel), training)
@@ -65,10 +70,12 @@ class GradientLayer(keras.layers.Layer):
             y = tf.nn.bias_add(y, bias) if len(bias.shape) == 1 else y + bias
         scheme = self.backward.scheme
         compact = training and scheme is not None and scheme.compresses
-        return (COMPACT.get(self.activation, self.activation) if compact else self.activation)(y)
+        activation: Any = self.activation
+        chosen: Any = COMPACT.get(activation, activation) if compact else activation
+        return chosen(y)
 
     def _product(self, x, kernel, training):
-        return self.backward.product(self.linear, x, kernel, training)
+        return self.backward.product(self.bilinear(), x, kernel, training)
 
     def save_own_variables(self, store) -> None:
         """All variables; Keras' layers list theirs one by one, which would leave out the counter."""
@@ -86,7 +93,11 @@ class GradientLayer(keras.layers.Layer):
 class GradientDense(GradientLayer, keras.layers.Dense):
     """`keras.layers.Dense` with `GradientLayer`'s arguments."""
 
-    linear = matmul
+    def linear(self, x, kernel):
+        return matmul(x, kernel)
+
+    def bilinear(self) -> Linear:
+        return matmul
 
 
 class GradientConv(GradientLayer):

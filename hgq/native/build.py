@@ -15,7 +15,7 @@ from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
 
-from hgq import tools
+from hgq import cache, tools
 from hgq.errors import OutputError, ToolNotFound
 
 log = logging.getLogger("hgq.native")
@@ -112,9 +112,8 @@ def _path(flags: Sequence[str]) -> Path:
 
 
 def _cache() -> Path:
-    asked = os.environ.get("XDG_CACHE_HOME")
     try:
-        return (Path(asked) if asked else Path.home() / ".cache") / "hgqc" / "native"
+        return cache.folder("native")
     except RuntimeError as error:  # no home
         raise _unwritable("~/.cache", error) from error
 

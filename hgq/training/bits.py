@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
 
-from hgq.output import write_file_atomically
+from hgq.training.journal import Journal
 
 COLUMNS = ("epoch", "layer", "quantizer", "bits", "count")
 
@@ -45,7 +42,7 @@ def _widths(model: keras.Model) -> Iterator[tuple[str, str, np.ndarray]]:
                 yield layer.name, name, Fixed.minimal(mantissa, fixed.f).width
 
 
-class BitHistogram(keras.callbacks.Callback):
+class BitHistogram(Journal):
     """Writes `histogram` to a CSV file with the columns epoch, layer, quantizer, bits, count.
 
     Args:
@@ -53,37 +50,10 @@ class BitHistogram(keras.callbacks.Callback):
         every: Epochs between two rows of it; the last epoch is always there.
     """
 
+    columns = COLUMNS
+
     def __init__(self, path: str | Path, every: int = 10) -> None:
-        super().__init__()
-        self.path, self.every = Path(path), every
-        self.rows: list[tuple[int, str, str, int, int]] = []
+        super().__init__(path, every)
 
-    def on_epoch_end(self, epoch, logs=None):
-        if epoch % self.every == 0:
-            self._note(epoch)
-        self._last = epoch
-
-    def on_train_end(self, logs=None):
-        last = getattr(self, "_last", None)
-        if last is not None and last % self.every:
-            self._note(last)
-        self.write()
-
-    def _note(self, epoch: int) -> None:
-        self.rows += [(epoch, *row) for row in histogram(self.model)]
-
-    def write(self) -> None:
-        """Write what was noted so far."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(self.rows)
-        write_file_atomically(self.path, text.getvalue(), force=True)
-
-    def state(self) -> tuple[dict[str, Any], list[Any]]:
-        """All that changes, for a checkpoint."""
-        return {"rows": [list(row) for row in self.rows]}, []
-
-    def restore(self, state: dict[str, Any], arrays: list[Any]) -> None:
-        """The inverse of `state`."""
-        self.rows = [tuple(row) for row in state["rows"]]
+    def measured(self):
+        return histogram(self.model)

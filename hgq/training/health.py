@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
@@ -17,7 +15,7 @@ import tensorflow as tf
 from hgq.gradients import serialize
 from hgq.gradients.base import Linear, Scheme, pull_back
 from hgq.layers.walk import backward_passes
-from hgq.output import write_file_atomically
+from hgq.training.journal import Journal
 
 COLUMNS = ("epoch", "layer", "scheme", "underflow", "clipped", "snr_db", "kernel_snr_db")
 
@@ -117,7 +115,7 @@ def _undone(model: keras.Model) -> Iterator[None]:
             variable.assign(value)
 
 
-class GradientHealth(keras.callbacks.Callback):
+class GradientHealth(Journal):
     """Writes `gradient_health` of one batch at the end of epochs to a CSV file, which ``hgq report`` draws.
 
     Columns: epoch, layer (name of the product), scheme; ``underflow``, the share of gradients that are not 0 and are read as 0;
@@ -131,42 +129,16 @@ class GradientHealth(keras.callbacks.Callback):
         every: Epochs between two measurements; the last epoch is always measured.
     """
 
+    columns = COLUMNS
+
     def __init__(self, path: str | Path, x: Any, y: Any, every: int = 1) -> None:
-        super().__init__()
-        self.path, self.batch, self.every = Path(path), (x, y), every
-        self.rows: list[tuple[Any, ...]] = []
-        self._last: int | None = None
+        super().__init__(path, every)
+        self.batch = (x, y)
 
-    def on_epoch_end(self, epoch, logs=None):
-        if epoch % self.every == 0:
-            self._note(epoch)
-        self._last = epoch
-
-    def on_train_end(self, logs=None):
-        if self._last is not None and self._last % self.every:
-            self._note(self._last)
-        self.write()
-
-    def _note(self, epoch: int) -> None:
+    def measured(self):
         for health in gradient_health(self.model, *self.batch):
             figures = (health.underflow, health.clipped, health.snr_db, health.kernel_snr_db)
-            self.rows.append((epoch, health.layer, health.scheme, *(float(f"{figure:.5g}") for figure in figures)))
-
-    def write(self) -> None:
-        """Write what was measured so far."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows(self.rows)
-        write_file_atomically(self.path, text.getvalue(), force=True)
-
-    def state(self) -> tuple[dict[str, Any], list[Any]]:
-        """All that changes, for a checkpoint."""
-        return {"rows": [list(row) for row in self.rows]}, []
-
-    def restore(self, state: dict[str, Any], arrays: list[Any]) -> None:
-        """The inverse of `state`."""
-        self.rows = [tuple(row) for row in state["rows"]]
+            yield (health.layer, health.scheme, *(float(f"{figure:.5g}") for figure in figures))
 
 
 def _named(scheme: Scheme | None) -> str:

@@ -61,8 +61,18 @@ def collect() -> dict[str, Any]:
         "extras": extras,
         "backends": plugins.names(),
         "native": native.state(),
-        "tools": [tools.status(name) for name in tools.KNOWN],
+        "tools": [_yosys(tools.status(name)) if name == "yosys" else tools.status(name) for name in tools.KNOWN],
     }
+
+
+def _yosys(status: Any) -> Any:
+    """Yosys may be a Python package as well as a program."""
+    from dataclasses import replace
+
+    from hgq.synth import engines
+
+    engine = next(iter(engines.installed()), None)
+    return status if engine is None else replace(status, found=True, version=engine.version, path=engine.name, fix=None)
 
 
 def _render(facts: dict[str, Any]) -> None:

@@ -123,6 +123,11 @@ def test_a_time_limit(graph, fake, cache_folder):
     assert left_over(cache_folder) == []
 
 
+def _hears_interrupts() -> None:
+    """What a shell starts in the background ignores Ctrl-C, and so do its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_killed_in_the_middle(graph, fake, cache_folder, tmp_path):
     """Ctrl-C in the command: exit code 130, the synthesiser dies too, nothing is left; what was kept before still is."""
     fake()
@@ -130,7 +135,7 @@ def test_killed_in_the_middle(graph, fake, cache_folder, tmp_path):
     fake("import time; time.sleep(60)")
     model = file.save(graph, tmp_path / "m.hgq")
     command = [sys.executable, "-c", "from hgq.cli import main; main()", "estimate", str(model), "--part", PART, "--synth"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=_hears_interrupts)
     deadline = time.monotonic() + 60
     while not left_over(cache_folder) and time.monotonic() < deadline:
         time.sleep(0.05)

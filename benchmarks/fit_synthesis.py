@@ -18,7 +18,7 @@ import typer
 from hgq.converters.rtl.logic import FEATURES
 
 from hgq.estimate.devices import FOLDER
-from hgq.estimate.fit import COVERAGE, SMALLEST, Fit, Unseen, fit
+from hgq.estimate.fit import COVERAGE, SMALLEST, Fit, Unseen, fit, spread_of
 
 STORE = Path(__file__).parent / "data" / "synth_corpus.json"
 PAGE = Path(__file__).parents[1] / "docs" / "estimates.md"
@@ -54,13 +54,7 @@ def by_one_scale(rows: Sequence[Row], of: Callable[[Row], float]) -> Unseen:
 
 def coverage(unseen: Unseen) -> float:
     """Share of designs in the range that the *other* families give."""
-    from hgq.estimate.fit import spread_of
-
-    inside = []
-    for (family, _), ratio in unseen.ratios.items():
-        others = [value for (name, _), value in unseen.ratios.items() if name != family]
-        inside.append(spread_of(others).low <= ratio <= spread_of(others).high)
-    return float(np.mean(inside))
+    return float(np.mean([_in_range(ratio, family, unseen) for (family, _), ratio in unseen.ratios.items()]))
 
 
 def toml(all_fits: Mapping[str, Mapping[str, tuple[Fit, Unseen]]], counts: Mapping[str, int]) -> str:
@@ -121,8 +115,6 @@ def page(all_fits: Mapping[str, Mapping[str, tuple[Fit, Unseen]]]) -> str:
 
 
 def _in_range(ratio: float, family: str, unseen: Unseen) -> bool:
-    from hgq.estimate.fit import spread_of
-
     spread = spread_of([value for (name, _), value in unseen.ratios.items() if name != family])
     return spread.low <= ratio <= spread.high
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from math import ceil
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 FEATURES: Mapping[str, str] = {
     "add_pairs": "distinct pairs of bits that are added",
@@ -75,7 +75,9 @@ def _of(comb: Any, op: Any) -> Mapping[str, float]:
             a, b = sorted(_width(operand) for operand in operands)
             return {"product": a * b, "product_rows": a}
         case 8:
-            return _table(comb.lookup_tables[op.data[0]].padded_table(operands[0].qint), _width(operands[0]), _width(op))
+            values = comb.lookup_tables[op.data[0]].padded_table(operands[0].qint)
+            numbers = np.where(np.isnan(values), 0, values).astype(np.int64)
+            return _table(numbers.tobytes(), _width(operands[0]), _width(op))
         case 9 | 10:
             return {"bitwise": max(_width(operand) for operand in operands)}
         case 11:
@@ -110,17 +112,24 @@ def _addition(a: Any, b: Any, out: Any, data_shift: int, subtract: bool) -> dict
     return {f"{name}_pairs": both, f"{name}_bits": chain, f"{name}s": 1, "carry4": ceil(chain / 4), "carry8": ceil(chain / 8)}
 
 
-def _table(values: NDArray[Any], bits_in: int, bits_out: int) -> dict[str, float]:
+@lru_cache(maxsize=4096)
+def _table(numbers: bytes, bits_in: int, bits_out: int) -> Mapping[str, float]:
     """Distinct, non-trivial functions of the lowest six index bits, over all output bits, and the tree that chooses among them.
 
-    Two levels of the tree are multiplexers that come with the LUTs; above, a LUT chooses among four.
+    Two levels of the tree are multiplexers that come with the LUTs; above, a LUT chooses among four. A model has few tables, at many places
+    and in many epochs of a training to a budget: each is counted once.
+
+    Args:
+        numbers: What the table holds, int64.
+        bits_in: Of the index.
+        bits_out: Of an entry.
     """
-    numbers = np.where(np.isnan(values), 0, values).astype(np.int64)
+    entries = np.frombuffer(numbers, np.int64)
     leaves: set[bytes] = set()
     tree = 0
     block = min(64, 1 << bits_in)
     for bit in range(bits_out):
-        functions = (numbers >> bit & 1).astype(np.uint8).reshape(-1, block)
+        functions = (entries >> bit & 1).astype(np.uint8).reshape(-1, block)
         level = [row.tobytes() for row in functions]
         leaves.update(_canonical(row) for row in level if not _trivial(row))
         depth = 0

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
@@ -35,7 +35,7 @@ class Engine:
     name: str
     version: str
     command: Sequence[str]
-    sees: str | None = field(default=None)
+    sees: str | None = None
 
     def __str__(self) -> str:
         return f"{self.name} {self.version}"

@@ -23,6 +23,7 @@ from hgq.layers import (
     with_gradients,
 )
 from tests.gradients.bounds import deviation_and_bound
+from tests.gradients.saving import check_goes_on_the_same
 
 RNG = np.random.default_rng(23)
 SAT = "kif(i0=2, f0=3, overflow=SAT, granularity=channel)"
@@ -164,12 +165,7 @@ def test_runs_are_reproducible_and_the_draws_are_saved(tmp_path, scheme):
         net.fit(x, y, 32, 3, shuffle=False, verbose=0)
     for one, other in zip(a.get_weights(), b.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)
-    a.save(tmp_path / "model.keras")
-    again = keras.saving.load_model(tmp_path / "model.keras")
-    for net in (a, again):
-        net.fit(x, y, 32, 2, shuffle=False, verbose=0)
-    for one, other in zip(a.get_weights(), again.get_weights(), strict=True):
-        np.testing.assert_array_equal(one, other)
+    check_goes_on_the_same(a, tmp_path, x, y, 2)
 
 
 def test_a_copy_of_a_model_with_other_gradients_is_the_same_model():

@@ -12,6 +12,7 @@ from hgq.gradients import packing
 from hgq.layers import QDense, with_gradients
 from hgq.layers.plain import STOCK, GradientDense
 from tests.gradients.bounds import deviation_and_bound
+from tests.gradients.saving import check_goes_on_the_same
 
 RNG = np.random.default_rng(31)
 
@@ -84,12 +85,7 @@ def test_fit_save_and_go_on(tmp_path, jit):
     assert [type(layer).__name__ for layer in model.layers] == ["GradientConv2D", "Flatten", "GradientDense", "Dense"]
     losses = model.fit(x, y, 32, 3, shuffle=False, verbose=0).history["loss"]
     assert losses[-1] < 0.7 * losses[0]
-    model.save(tmp_path / "model.keras")
-    again = keras.saving.load_model(tmp_path / "model.keras")
-    for net in (model, again):
-        net.fit(x, y, 32, 1, shuffle=False, verbose=0)
-    for one, other in zip(model.get_weights(), again.get_weights(), strict=True):
-        np.testing.assert_array_equal(one, other)
+    check_goes_on_the_same(model, tmp_path, x, y, 1)
 
 
 def test_what_is_not_float32_or_not_channels_last_is_refused():

@@ -113,6 +113,15 @@ class Backend(Protocol):
         """
         raise LoweringError(f"The backend {self.name!r} has no resource estimate.")
 
+    def shares(self, graph: Graph, options: Options) -> dict[str, dict[str, NDArray[Any]]]:
+        """For each node, arrays of the shape of its result: ``cost`` (that of `resources`, element by element), ``adders``,
+        ``shared``, ``widest`` (additions that an element needs; how many of them others need too; bits of the widest).
+
+        Raises:
+            LoweringError: this backend does not say.
+        """
+        raise LoweringError(f"The backend {self.name!r} does not attribute its cost.", fix="Use `--backend rtl`.")
+
 
 def check_extra(options: Options, known: Mapping[str, Any], backend: str) -> None:
     """Refuse an option in `options.extra` that `backend` does not know.

@@ -10,6 +10,7 @@
 `emit.py`          stages -> `FirmwareProject`
 `simulate.py`      compiles the project with Verilator (or GHDL) and runs it
 `summary.py`       cost, registers, cycles, delay, node by node
+`shares.py`         the same for each element of a node's result
 =================  =====================================================================================
 
 Neither importing nor using this package imports Keras or TensorFlow. alkaid is imported on first use only.
@@ -150,6 +151,14 @@ class RTL(Backend):
     def resources(self, graph: Graph, options: Options) -> dict[str, Any]:
         """The same as `summary`, under the name of the `Backend` protocol."""
         return self.summary(graph, options)
+
+    def shares(self, graph: Graph, options: Options) -> dict[str, dict[str, NDArray[Any]]]:
+        """Whose the adders are, element by element; see `shares.shares`."""
+        from .pipeline import depends_on_input
+        from .shares import as_mapping, shares
+
+        done = _traced(graph)
+        return as_mapping(shares(done, float(done.comb.cost))) if depends_on_input(done) else {}
 
 
 def _traced(graph: Graph) -> Any:

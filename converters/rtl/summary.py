@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+
+from hgq.ir.graph import Node
 
 from .logic import logic
 from .pipeline import Pipeline
@@ -58,23 +61,14 @@ def per_node(traced: Traced, total: float) -> list[dict[str, Any]]:
     alkaid optimises across nodes and forgets where an operation came from. So the cost is counted on the program before that, where each
     operation belongs to the first node whose value needs it, and scaled to the `total` after it.
     """
-    from alkaid.trace import trace
-    from alkaid.trace.passes import add_surrogate
-
-    graph = traced.lowered
-    names = [*(port.name for port in graph.inputs), *(node.name for node in graph.nodes)]
-    values = [np.asarray(traced.values[name]).ravel() for name in names]
-    comb = add_surrogate(trace(traced.inputs, [variable for value in values for variable in value], optimize=False))
-    ends = np.cumsum([len(value) for value in values])
-    indices = {name: comb.out_idxs[end - len(value) : end] for name, value, end in zip(names, values, ends, strict=True)}
-    live = _cone(comb.ops, [index for name in graph.outputs for index in indices[name]], set())
-    delay = {name: max((comb.ops[index].latency for index in indices[name] if index in live), default=0.0) for name in names}
-    seen: set[int] = set()
-    rows = []
-    for node in graph.nodes:
-        new = _cone(comb.ops, indices[node.name], seen) & live
+    program, rows = program_of(traced), []
+    delay = {
+        name: max((program.ops[index].latency for index in indices if index in program.live), default=0.0)
+        for name, indices in program.elements.items()
+    }
+    for node, new in program.by_node():
         before = max((delay[name] for name in node.inputs if name in delay), default=0.0)
-        cost = sum(comb.ops[index].cost for index in new)
+        cost = sum(program.ops[index].cost for index in new)
         rows.append(
             {
                 "node": node.name,
@@ -88,6 +82,44 @@ def per_node(traced: Traced, total: float) -> list[dict[str, Any]]:
     for row in rows:
         row["lut_cost"] *= total / counted if counted else 0.0
     return rows
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """The adder graph before alkaid optimises across nodes.
+
+    Args:
+        nodes: Of the optimised graph.
+        ops: alkaid's operations, operands before users.
+        elements: For each port and node, the operation of each element of its value.
+        live: Operations that an output of the model needs.
+    """
+
+    nodes: tuple[Node, ...]
+    ops: list[Any]
+    elements: Mapping[str, Any]
+    live: set[int]
+
+    def by_node(self) -> Iterator[tuple[Node, set[int]]]:
+        """Each node with its own operations: those that no node before it needs."""
+        seen: set[int] = set()
+        for node in self.nodes:
+            yield node, _cone(self.ops, self.elements[node.name], seen) & self.live
+
+
+def program_of(traced: Traced) -> Program:
+    """All values of the graph as outputs of one program."""
+    from alkaid.trace import trace
+    from alkaid.trace.passes import add_surrogate
+
+    graph = traced.lowered
+    names = [*(port.name for port in graph.inputs), *(node.name for node in graph.nodes)]
+    values = [np.asarray(traced.values[name]).ravel() for name in names]
+    comb = add_surrogate(trace(traced.inputs, [variable for value in values for variable in value], optimize=False))
+    ends = np.cumsum([len(value) for value in values])
+    elements = {name: comb.out_idxs[end - len(value) : end] for name, value, end in zip(names, values, ends, strict=True)}
+    live = _cone(comb.ops, [index for name in graph.outputs for index in elements[name]], set())
+    return Program(graph.nodes, list(comb.ops), elements, live)
 
 
 def _cone(ops: list[Any], ends: list[int], seen: set[int]) -> set[int]:

@@ -28,6 +28,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "import": ("hgq.cli.import_", TRAIN),
     "freeze": ("hgq.cli.freeze", TRAIN),
     "inspect": ("hgq.cli.inspect", MODEL),
+    "why": ("hgq.cli.why", MODEL),
     "diff": ("hgq.cli.diff", MODEL),
     "estimate": ("hgq.cli.estimate", MODEL),
     "export": ("hgq.cli.export", MODEL),

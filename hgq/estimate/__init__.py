@@ -6,6 +6,7 @@
 `structure.py`     what a backend would build, in plain counts
 `resources.py`     counts -> LUT, FF, DSP, BRAM
 `latency.py`       cycles, the period that can be reached, nanoseconds
+`why.py`           where the LUTs go, down to the weight (`kernels.py`)
 `devices.py`       parts and families; one TOML file for each device in ``devices/``
 =================  ===================================================================================
 """

@@ -29,6 +29,9 @@ STREAMED = (
 )
 """Kinds of layers that can be streams."""
 
+PRODUCTS = ("Dense", "Conv1D", "Conv2D")
+"""Kinds of layers that have a strategy."""
+
 
 @dataclass(frozen=True)
 class Program:
@@ -79,6 +82,7 @@ def lower(graph: Graph, settings: Settings) -> Program:
             program.add(layer)
         program.outputs[name] = program.flat(name)
     program.drop_unread_reshapes()
+    settings.check_layers(program.sources[layer["name"]] for layer in program.layers if layer["class_name"] in PRODUCTS)
     return Program(graph, program.layers, program.types, program.sources, program.inputs, program.outputs)
 
 

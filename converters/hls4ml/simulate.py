@@ -1,4 +1,8 @@
-"""hls4ml's C simulation: g++ compiles the project together with a small driver; the driver runs as a process of its own."""
+"""hls4ml's C simulation: g++ compiles the project together with a small driver; the driver runs as a process of its own.
+
+The program is compiled once for the same project and compiler and kept in the user's cache. Distributed arithmetic is most of the work
+where there is any (64-32-32-5: two minutes); its functions are compiled in units of their own, side by side.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +10,25 @@ import hashlib
 import json
 import logging
 import os
+import re
+import secrets
+import shutil
 import tempfile
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hgq import tools
-from hgq.errors import ConfigError, ToolFailed
+from hgq import cache, tools
+from hgq.errors import ConfigError, LoweringError, ToolFailed
 from hgq.ir import interpret
 from hgq.project import FirmwareProject
+
+from .driver import driver
+from .vendors import VENDORS, Vendor
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
@@ -31,40 +43,14 @@ FLAGS = ("-std=c++17", "-O1", "-w")
 COMPILE_TIMEOUT_S = 1800.0
 RUN_TIMEOUT_S = 1800.0
 
-DRIVER = """// Reads samples as doubles (all inputs of a sample, in order), writes the outputs alike. Written by hgqc.
-#include "firmware/@top@.cpp"
-#include <cstdio>
+KEPT = 64
+"""Compiled simulations in the cache; the ones not used for the longest time go."""
 
-int main(int argc, char **argv) {
-    if (argc != 3) return 2;
-    FILE *in = std::fopen(argv[1], "rb"), *out = std::fopen(argv[2], "wb");
-    if (!in || !out) return 3;
-    static double x[@n_in@], y[@n_out@];
-@arrays@
-    while (std::fread(x, sizeof(double), @n_in@, in) == @n_in@) {
-@load@
-        @call@;
-@store@
-        if (std::fwrite(y, sizeof(double), @n_out@, out) != @n_out@) return 4;
-    }
-    return std::fclose(out) == 0 ? 0 : 5;
-}
-"""
+WORTH_BYTES = 100_000
+"""Generated code that is worth compiling in units of its own: each reads 5 s of headers."""
 
-STREAM = {
-    "inputs": """        for (int i = 0; i < {size}; i += {pack}) {{
-            nnet::array<{type}, {pack}> packet;
-            for (int j = 0; j < {pack}; j++) packet[j] = x[{start} + i + j];
-            {name}.write(packet);
-        }}""",
-    "outputs": """        for (int i = 0; i < {size}; i += {pack}) {{
-            if ({name}.empty()) return 6;
-            auto packet = {name}.read();
-            for (int j = 0; j < {pack}; j++) y[{start} + i + j] = packet[j].to_double();
-        }}
-        if (!{name}.empty()) return 7;""",
-}
-"""How the driver feeds and empties a stream: one packet for each pixel."""
+WEIGHTS = "weights"
+"""Folder of the weights as text, beside the program: where it is started it finds them."""
 
 
 def simulate(
@@ -79,10 +65,10 @@ def simulate(
     ports = json.loads(project.files["ports.json"])
     values = np.concatenate([golden[port["name"]].reals().reshape(samples, -1) for port in ports["inputs"]], axis=1)
     binary = compile_project(project, workdir)
-    with tempfile.TemporaryDirectory(dir=binary.parent) as folder:
-        source, target = Path(folder) / "in.bin", Path(folder) / "out.bin"
+    with tempfile.TemporaryDirectory(prefix="hgq-csim-") as folder:
+        source, target, text = Path(folder) / "in.bin", Path(folder) / "out.bin", Path(folder) / "run.log"
         source.write_bytes(np.ascontiguousarray(values, "<f8").tobytes())
-        done = tools.run([binary, source, target], timeout_s=RUN_TIMEOUT_S, log=binary.parent / "run.log")
+        done = tools.run([binary, source, target], cwd=binary.parent, timeout_s=RUN_TIMEOUT_S, log=text)
         flat = np.frombuffer(target.read_bytes(), "<f8")
     log.debug("hls4ml C simulation: %d samples in %.1f s", samples, done.wall_s)
     width = sum(len(port["k"]) for port in ports["outputs"])
@@ -95,67 +81,101 @@ def simulate(
 
 
 def compile_project(project: FirmwareProject, workdir: Path) -> Path:
-    """The project's compiled driver in `workdir`; compiled once per project.
+    """The project's compiled driver, from the user's cache or built in `workdir` and kept there.
 
     Raises:
+        LoweringError: nothing but the vendor's compiler takes the project.
         ToolNotFound: no g++.
         ToolFailed: the compiler ended with an error or ran out of time.
     """
+    vendor = VENDORS[project.meta["options"]["backend"]]
+    if vendor.no_simulation:
+        raise LoweringError(
+            f"hls4ml's {vendor.name} projects have no C simulation here.",
+            expected=", ".join(other.name for other in VENDORS.values() if not other.no_simulation),
+            received=vendor.no_simulation,
+            fix="Verify the model with another --option backend=…: the graph, and so the numbers, are the same.",
+        )
     compiler = tools.require("g++")
-    driver = _driver(project)
-    key = hashlib.sha256("\n".join([project.digest(), driver, *FLAGS]).encode()).hexdigest()[:16]
-    folder = workdir.resolve() / f"csim-{key}"
-    binary = folder / "csim"
-    if binary.is_file():
-        return binary
-    project.write(folder / "project", force=True)
-    (folder / "project" / "hgq_driver.cpp").write_text(driver)
-    unfinished = folder / "csim.unfinished"
-    done = tools.run(
-        [compiler, *FLAGS, "-Ifirmware/ap_types", f'-DWEIGHTS_DIR="{folder}/project/firmware/weights"', "hgq_driver.cpp", "-o", unfinished],
-        cwd=folder / "project",
-        timeout_s=COMPILE_TIMEOUT_S,
-        log=folder / "compile.log",
-    )
-    os.replace(unfinished, binary)
-    log.debug("hls4ml C simulation compiled in %.1f s", done.wall_s)
-    return binary
+    text = driver(project, vendor)
+    key = hashlib.sha256("\n".join([project.digest(), text, *FLAGS, compiler.version]).encode()).hexdigest()[:24]
+    kept = cache.folder("csim", key) / "csim"
+    here = workdir.resolve() / f"csim-{key}"
+    for binary in (kept, here / "run" / "csim"):
+        if binary.is_file():
+            with suppress(OSError):
+                os.utime(binary.parent)
+            return binary
+    project.write(here / "project", force=True)
+    (here / "run").mkdir(parents=True, exist_ok=True)
+    (here / "project" / "hgq_driver.cpp").write_text(text)
+    unfinished = here / "csim.unfinished"
+    _compile(project, vendor, compiler, here, unfinished)
+    weights = here / "project" / vendor.folder / WEIGHTS
+    if weights.is_dir():
+        shutil.copytree(weights, here / "run" / WEIGHTS, dirs_exist_ok=True)
+    os.replace(unfinished, here / "run" / "csim")
+    return _keep(here / "run", kept.parent) / "csim"
 
 
-def _driver(project: FirmwareProject) -> str:
-    ports = json.loads(project.files["ports.json"])
-    namespace = project.meta["options"]["namespace"]
-    stream = project.meta["options"]["io_type"] == "io_stream"
-    scope = f"{namespace}::" if namespace else ""
-    arrays, load, store, arguments = [], [], [], []
-    at = {"inputs": 0, "outputs": 0}
-    for kind in ("inputs", "outputs"):
-        for number, port in enumerate(ports[kind]):
-            size, name, start = len(port["k"]), f"{kind}{number}", at[kind]
-            at[kind] += size
-            arguments.append(name)
-            if stream:
-                pack = port["shape"][-1]
-                arrays.append(f"    hls::stream<nnet::array<{port['type']}, {pack}>> {name};")
-                (load if kind == "inputs" else store).append(
-                    STREAM[kind].format(name=name, size=size, pack=pack, start=start, type=port["type"])
-                )
-                continue
-            arrays.append(f"    static {port['type']} {name}[{size}];")
-            if kind == "inputs":
-                load.append(f"        for (int j = 0; j < {size}; j++) {name}[j] = x[{start} + j];")
-            else:
-                store.append(f"        for (int j = 0; j < {size}; j++) y[{start} + j] = {name}[j].to_double();")
-    pieces = {
-        "top": project.name,
-        "n_in": str(at["inputs"]),
-        "n_out": str(at["outputs"]),
-        "arrays": "\n".join(arrays),
-        "load": "\n".join(load),
-        "store": "\n".join(store),
-        "call": f"{scope}{project.name}({', '.join(arguments)})",
-    }
-    text = DRIVER
-    for key, piece in pieces.items():
-        text = text.replace(f"@{key}@", piece)
-    return text
+def _compile(project: FirmwareProject, vendor: Vendor, compiler: tools.Tool, here: Path, target: Path) -> None:
+    folder = here / "project"
+    flags = [*FLAGS, *(f"-I{path}" for path in vendor.libraries), f'-DWEIGHTS_DIR="{WEIGHTS}"']
+    units = {folder / "hgq_driver.cpp": (folder / "hgq_driver.cpp").read_text()}
+    generated, jobs = f"{vendor.folder}/nnet_utils/nnet_code_gen.h", os.cpu_count() or 1
+    calls = _distributed_calls(project, vendor)
+    if len(calls) > 1 and jobs > 1 and len(project.data(generated)) > WORTH_BYTES:
+        head = f'#include "{vendor.folder}/defines.h"\n#include "{generated}"\n'
+        for number in range(min(jobs, len(calls))):
+            lines = [f"{_instance(call)};\n" for call in calls[number::jobs]]
+            units[folder / f"hgq_unit{number}.cpp"] = head + "".join(lines)
+        units[folder / "hgq_driver.cpp"] = (
+            head + "".join(f"extern {_instance(call)};\n" for call in calls) + units[folder / "hgq_driver.cpp"]
+        )
+    for path, text in units.items():
+        path.write_text(text)
+
+    def compiled(path: Path) -> Path:
+        done = tools.run(
+            [compiler, *flags, "-c", path.name, "-o", here / f"{path.stem}.o"],
+            cwd=folder,
+            timeout_s=COMPILE_TIMEOUT_S,
+            log=here / f"{path.stem}.log",
+        )
+        log.debug("hls4ml C simulation: %s compiled in %.1f s", path.name, done.wall_s)
+        return here / f"{path.stem}.o"
+
+    with ThreadPoolExecutor(jobs) as pool:
+        objects = list(pool.map(compiled, units))
+    tools.run([compiler, *objects, "-o", target], timeout_s=COMPILE_TIMEOUT_S, log=here / "link.log")
+
+
+def _distributed_calls(project: FirmwareProject, vendor: Vendor) -> list[tuple[str, str, str, str]]:
+    """Namespace, name and both types of each function of da4ml that the project calls."""
+    if vendor.dialect != "ap":
+        return []
+    text = "".join(str(project.files[f"{vendor.folder}/{name}"]) for name in ("parameters.h", f"{project.name}.cpp"))
+    return list(dict.fromkeys(re.findall(r"(\w+)::(dense_da_\d+)<(\w+), (\w+)>", text)))
+
+
+def _instance(call: tuple[str, str, str, str]) -> str:
+    namespace, name, inputs, outputs = call
+    return f"template void {namespace}::{name}<{inputs}, {outputs}>({inputs} *, {outputs} *)"
+
+
+def _keep(built: Path, kept: Path) -> Path:
+    """Put a finished simulation into the cache; where that cannot be written it stays where it is."""
+    temporary = kept.with_name(f".{kept.name}.{secrets.token_hex(4)}")
+    try:
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copytree(built, temporary)
+        with suppress(OSError):  # another process was faster
+            temporary.rename(kept)
+        old = sorted((path for path in kept.parent.iterdir() if not path.name.startswith(".")), key=lambda path: path.stat().st_mtime)
+        for path in old[:-KEPT]:
+            shutil.rmtree(path, ignore_errors=True)
+    except OSError as error:
+        log.debug("the C simulation is not kept: %s", error)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+    return kept if (kept / "csim").is_file() else built

@@ -8,6 +8,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,8 +20,10 @@ from hgq.project import FirmwareProject
 
 from . import generated
 from .document import ports_json, readme
-from .lower import Program
+from .lower import PRODUCTS, Program
+from .rules.dense import FLOAT32_BITS
 from .settings import Settings
+from .vendors import VENDORS, Vendor
 
 log = logging.getLogger("hgq.converters.hls4ml")
 
@@ -31,6 +34,10 @@ CLOCK_UNCERTAINTY = "27%"
 """Vitis HLS's own default, which hls4ml uses too."""
 
 
+UNUSED = {"pdfdocs", "tests", "gdb", "lutgen"}
+"""Folders of the Algorithmic C libraries that no compiler reads: manuals and tests, 4 MB."""
+
+
 def write(program: Program, options: Options, settings: Settings) -> FirmwareProject:
     """The project that hls4ml writes for these layers, without times, stamps and absolute paths.
 
@@ -39,27 +46,26 @@ def write(program: Program, options: Options, settings: Settings) -> FirmwarePro
         LoweringError: hls4ml refused a layer, or changed a type.
     """
     require("hls4ml")
-    if settings.strategy == "distributed_arithmetic":
+    if settings.distributed:
         require("da4ml")
     with tempfile.TemporaryDirectory(prefix="hgq-hls4ml-") as folder, quiet():
         target = Path(folder) / "project"
         model = build(program, options, settings, target)
-        _write(model, target)
-        files = {str(file.relative_to(target).as_posix()): _content(file) for file in sorted(target.rglob("*")) if file.is_file()}
+        _write(model, target, settings.vendor)
+        files = {
+            str(file.relative_to(target).as_posix()): _content(file, target)
+            for file in sorted(target.rglob("*"))
+            if file.is_file() and not UNUSED & set(file.relative_to(target).parts)
+        }
     argument = {layer: model.graph[layer].get_output_variable().name for layer in (*program.inputs.values(), *program.outputs.values())}
-    files["ports.json"] = ports_json(program, argument)
-    files["README.md"] = readme(program, argument, options, settings)
+    files["ports.json"] = ports_json(program, argument, settings.dialect)
+    files["README.md"] = readme(program, argument, options, settings, _chosen(model, program))
     meta = {
         "backend": "hls4ml",
         "part": options.part,
         "clock_ns": options.clock_ns,
         "graph": program.graph.digest(),
-        "options": {
-            "strategy": settings.strategy,
-            "reuse_factor": settings.reuse_factor,
-            "io_type": settings.io_type,
-            "namespace": settings.namespace,
-        },
+        "options": {key: [list(pair) for pair in value] if isinstance(value, tuple) else value for key, value in vars(settings).items()},
         "hls4ml": version("hls4ml"),
     }
     return FirmwareProject(options.name, files, meta)
@@ -98,30 +104,27 @@ def build(program: Program, options: Options, settings: Settings, target: Path) 
     from hls4ml.model.graph import ModelGraph
     from hls4ml.utils.config import create_config
 
-    generated.register()
+    generated.register(_flow_of(settings.vendor))
     config = create_config(
-        backend="Vitis",
+        backend=settings.backend,
         output_dir=str(target),
         project_name=options.name,
         part=options.part,
         clock_period=options.clock_ns,
-        clock_uncertainty=CLOCK_UNCERTAINTY,
         io_type=settings.io_type,
-        namespace=settings.namespace,
-        write_weights_txt=True,  # g++ needs minutes for large constant arrays; it reads these files instead, HLS the headers
-        write_tar=False,
+        **_own_config(program, settings),
     )
     config["Stamp"] = "hgq"
     config["HLSConfig"] = {
         "Model": {
             "Precision": {"default": UNSET},
             "ReuseFactor": settings.reuse_factor,
-            "Strategy": "latency",
+            "Strategy": settings.vendor.strategies[settings.io_type][0],
             "BitExact": False,  # the types stated below are exact already
         },
         "LayerName": {
             layer["name"]: {"Precision": dict(program.types[layer["name"]])}
-            | ({"Strategy": settings.strategy} if layer["class_name"] == "Dense" else {})  # other layers refuse to have one
+            | _sharing(program.sources[layer["name"]], settings, layer["class_name"])
             for layer in program.layers
         },
     }
@@ -139,10 +142,43 @@ def build(program: Program, options: Options, settings: Settings, target: Path) 
     return model
 
 
+def _flow_of(vendor: Vendor) -> str:
+    """The back end whose passes and templates this one takes."""
+    return next(name for name in VENDORS if name.lower() == vendor.flow)
+
+
+def _own_config(program: Program, settings: Settings) -> dict[str, Any]:
+    """What only some back ends' configurations have."""
+    if settings.vendor.namespaces:
+        # g++ needs minutes for large constant arrays; it reads text files of weights instead, HLS the headers
+        more = {"namespace": settings.namespace, "write_weights_txt": True, "write_tar": False}
+        return {"clock_uncertainty": CLOCK_UNCERTAINTY, **more}
+    if settings.board:
+        formats = [*(port.format for port in program.graph.inputs), *(program.graph.formats()[name] for name in program.graph.outputs)]
+        number = "float" if max(int(fixed.width.max(initial=0)) for fixed in formats) <= FLOAT32_BITS else "double"
+        return {"board": settings.board, "input_type": number, "output_type": number}
+    return {}
+
+
+def _sharing(source: str, settings: Settings, kind: str) -> dict[str, Any]:
+    """How a layer shares multipliers; layers without products refuse to be told."""
+    return {"Strategy": settings.strategy_of(source), "ReuseFactor": settings.reuse_of(source)} if kind in PRODUCTS else {}
+
+
+def _chosen(model: Any, program: Program) -> list[tuple[str, str, str, int]]:
+    """Name, path, strategy and reuse factor of the layers with products, as hls4ml took them: it knows only some factors."""
+    rows = []
+    for layer in program.layers:
+        node = model.graph.get(layer["name"])
+        if node is not None and layer["class_name"] in PRODUCTS:
+            rows.append((node.name, program.sources[node.name], node.get_attr("strategy", "latency"), int(node.get_attr("reuse_factor"))))
+    return rows
+
+
 def _check_types(model: Any, program: Program, settings: Settings) -> None:
     """A pass of hls4ml that changes a type or drops a layer would make the firmware differ silently."""
     convert = model.config.backend.convert_precision_string
-    fused = settings.strategy == "distributed_arithmetic"  # quantizers go into da4ml's kernels, weights vanish into them
+    fused = settings.distributed  # quantizers go into da4ml's kernels, weights vanish into them
     for layer in program.layers:
         name = layer["name"]
         node = model.graph.get(name)
@@ -171,11 +207,12 @@ def _changed(name: str, program: Program, expected: str, received: str) -> Lower
     )
 
 
-def _write(model: Any, target: Path) -> None:
-    from hls4ml.writer.vitis_writer import VitisWriter
+def _write(model: Any, target: Path, vendor: Vendor) -> None:
+    module, _, name = vendor.writer.partition(":")
+    base: Any = getattr(import_module(module), name)
 
-    class Writer(VitisWriter):
-        """hls4ml's own imports Keras to write the configuration, and names the folder it writes to."""
+    class Writer(base):
+        """hls4ml's own imports Keras to write the configuration, names the folder it writes to, and packs it with the time."""
 
         def write_yml(self, model: Any) -> None:
             import yaml
@@ -183,7 +220,18 @@ def _write(model: Any, target: Path) -> None:
             config = {key: value for key, value in model.config.config.items() if key != "OutputDir"}
             (target / "hls4ml_config.yml").write_text(yaml.safe_dump(_plain(config), sort_keys=True))
 
+        def write_tar(self, model: Any) -> None:
+            pass
+
+        def write_new_tar(self, model: Any) -> None:
+            pass
+
     Writer().write_hls(model)
+    if vendor.name in generated.NO_CODE_FILE:
+        functions = "".join(str(code) for layer in model.get_layers() for code in layer.code.values())
+        head = '#ifndef HGQ_FUNCTIONS_H_\n#define HGQ_FUNCTIONS_H_\n\n#include "nnet_common.h"\n\nnamespace nnet {\n'
+        text = f"{head}{functions}\n}}\n\n#endif\n"
+        (target / vendor.folder / generated.HEADER).write_text(text)
 
 
 def _plain(value: Any) -> Any:
@@ -195,9 +243,10 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, str | int | float | bool | type(None)) else str(value)
 
 
-def _content(file: Path) -> str | bytes:
+def _content(file: Path, target: Path) -> str | bytes:
+    """What a file holds; paths into the folder that hls4ml wrote to become relative to it."""
     data = file.read_bytes()
     try:
-        return data.decode()
+        return data.decode().replace(f"{target}/", "")
     except UnicodeDecodeError:
         return data

@@ -10,8 +10,7 @@ pytest.importorskip("hls4ml")
 from hgq.converters.hls4ml.lower import lower
 from hgq.converters.hls4ml.settings import Settings
 
-from hgq.backend import Options
-from hgq.errors import ConfigError, LoweringError
+from hgq.errors import LoweringError
 from hgq.ir.build import GraphBuilder
 from hgq.ir.graph import Graph
 from hgq.numerics import Fixed
@@ -197,8 +196,3 @@ def test_overlapping_maxima_are_refused():
     y = b.op("max_pool", x, pool=(2, 2), strides=(1, 1), padding=((0, 0),) * 2)
     with pytest.raises(LoweringError, match=r"windows do not overlap[\s\S]*strides=\(2, 2\)"):
         lower(b.graph(y), STREAM)
-
-
-def test_distributed_arithmetic_has_no_streams():
-    with pytest.raises(ConfigError, match="for parallel elements only"):
-        Settings.of(Options(extra={"strategy": "distributed_arithmetic", "io_type": "io_stream"}))

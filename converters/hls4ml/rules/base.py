@@ -140,7 +140,8 @@ def function(
         expressions: One in ``inp[…]`` for each element of the result.
         result: hls4ml type of the result.
     """
-    text = generated.gathered(expressions, prod(of)) if context.settings.stream else generated.parallel(expressions)
+    dialect = context.settings.dialect
+    text = dialect.gathered(expressions, prod(of)) if context.settings.stream else dialect.parallel(expressions)
     return Layer(value, generated.KIND, (source,), {"result": result}, generated.attributes(text, shape))
 
 
@@ -165,14 +166,14 @@ def cast(
         overflow: The same.
         result: hls4ml type of the result; None for the narrowest.
     """
-    kind = result or type_name(fixed)
-    if not context.settings.stream:
+    kind, dialect = result or type_name(fixed), context.settings.dialect
+    if not context.settings.stream and context.settings.vendor.quantizers:
         attributes = {"mask_kbi": mask_kbi(fixed), "RND": rounding, "SAT": overflow, "fusible": None, "overrides": {}}
         return Layer(value, "FixedPointQuantizer", (source,), {"result": kind}, attributes)
-    if len(fixed.shape) == 1:
-        return function(context, value, source, fixed.shape, fixed.shape, generated.casts(fixed, rounding, overflow), kind)
+    if len(fixed.shape) == 1 or not context.settings.stream:
+        return function(context, value, source, fixed.shape, fixed.shape, generated.casts(dialect, fixed, rounding, overflow), kind)
     pixel = fixed.reshape((-1, fixed.shape[-1]))[0]
-    text = generated.each_packet(generated.casts(pixel, rounding, overflow), prod(fixed.shape[:-1]))
+    text = dialect.each_packet(generated.casts(dialect, pixel, rounding, overflow), prod(fixed.shape[:-1]))
     return Layer(value, generated.KIND, (source,), {"result": kind}, generated.attributes(text, fixed.shape))
 
 

@@ -13,6 +13,7 @@ from hgq.ir.windows import group_slices
 
 from ..types import const_type
 from .base import Context, Layer, lowers, refused
+from .dense import check_distributed
 from .window import padded_stream, window_attributes
 
 
@@ -24,6 +25,7 @@ def _conv(context: Context, node: Node) -> Iterator[Layer]:
     axes = kernel.mantissa.ndim - 2
     if axes > 2:
         raise refused(node, "hls4ml convolves over at most two axes.", "1 or 2", str(axes))
+    check_distributed(context, node, kernel)
     result, bias = context.absorb_bias(node, per_channel=True)
     yield from conv_layers(context, node, result, kernel, bias, dilation=node.attrs["dilation"], groups=node.attrs["groups"])
 

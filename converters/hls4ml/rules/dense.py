@@ -22,7 +22,7 @@ FLOAT32_BITS = 24
 def _matmul(context: Context, node: Node) -> Iterator[Layer]:
     x, name = node.inputs
     kernel = context.graph.consts[name]
-    _check_distributed(context, node, kernel)
+    check_distributed(context, node, kernel)
     shape, (n_in, n_out) = context.shape(x), kernel.mantissa.shape
     result, bias = context.absorb_bias(node, per_channel=True)
     types = {
@@ -49,9 +49,9 @@ def _matmul(context: Context, node: Node) -> Iterator[Layer]:
     yield Layer(result, "Reshape", (PREVIOUS,), {"result": types["result"]}, {"target_shape": [*shape[:-1], n_out]})
 
 
-def _check_distributed(context: Context, node: Node, kernel: Const) -> None:
+def check_distributed(context: Context, node: Node, kernel: Const) -> None:
     """da4ml 0.5 and 0.6 round kernels to float32 without a word."""
-    if context.settings.strategy != "distributed_arithmetic":
+    if context.settings.strategy_of(node.source) != "distributed_arithmetic":
         return
     bits = int(bit_length(np.abs(kernel.mantissa) >> trailing_zeros(kernel.mantissa)).max(initial=0))
     if bits > FLOAT32_BITS:

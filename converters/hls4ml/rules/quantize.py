@@ -16,6 +16,11 @@ from .base import Context, Layer, cast, lowers, refused
 def _quantize(context: Context, node: Node) -> Iterator[Layer]:
     fixed, rounding, overflow = node.attrs["format"], node.attrs["rounding"], node.attrs["overflow"]
     unsigned = (fixed.k == 0) & (fixed.width > 0)
+    if overflow not in context.settings.dialect.overflows:
+        if _may_overflow(context.formats[node.inputs[0]], fixed, rounding):
+            known = ", ".join(context.settings.dialect.overflows)
+            raise refused(node, "ac_fixed has no such overflow.", f"{known}, or a range that cannot overflow", overflow)
+        overflow = "WRAP"
     if overflow == "WRAP_SM" and unsigned.any():
         if _may_overflow(context.formats[node.inputs[0]], fixed, rounding):
             raise refused(

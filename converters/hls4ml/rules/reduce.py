@@ -64,7 +64,7 @@ def _folded(context: Context, node: Node, expression: str, value_type: str) -> I
         order = np.arange(prod(shape)).reshape(shape).transpose(*axes, *rest)
         yield function(context, None, x, (count, elements), shape, generated.picks(order.ravel().tolist()), context.type_of(x))
         x = PREVIOUS
-    text = generated.folded(expression, count, elements, value_type)
+    text = context.settings.dialect.folded(expression, count, elements, value_type)
     result = {"result": context.type_of(node.name)}
     yield Layer(node.name, generated.KIND, (x,), result, generated.attributes(text, context.shape(node.name)))
 

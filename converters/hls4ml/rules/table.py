@@ -12,6 +12,7 @@ from hgq.ir.graph import Const, Node
 from hgq.ir.ops import MOVES
 from hgq.numerics import Fixed, Ints, rescale
 
+from .. import generated
 from ..types import type_name
 from .base import PREVIOUS, Context, Layer, kept, lowers, refused
 
@@ -32,9 +33,30 @@ def _lookup(context: Context, node: Node) -> Iterator[Layer]:
         # what is only moved keeps the type of all that it was taken from, and the table is indexed by the bits of the type
         yield kept(context, None, x, context.formats[x])
         source = PREVIOUS
+    if not context.settings.vendor.lookups:
+        yield _function(context, node, source, one)
+        return
     yield Layer(
         node.name, "UnaryLUT", (source,), types, {"n_in": prod(context.shape(x)), "table_data": one.value, "activation": "unary_lut"}
     )
+
+
+def _function(context: Context, node: Node, source: str, table: Const) -> Layer:
+    """A function of ours, for the compilers that hls4ml has no table layer for."""
+    dialect, shape = context.settings.dialect, context.shape(node.name)
+    reach = context.formats[node.inputs[0]]
+    k, i, f = (int(part.max(initial=-99)) for part in (part[reach.width > 0] for part in reach.astuple()))
+    width = k + i + f if (reach.width > 0).any() else 1
+    values = ", ".join(repr(float(value)) for value in table.value.ravel())
+    constants = f"    static const {dialect.type(type_name(table.format))} table[{table.value.size}] = {{{values}}};\n"
+    index = f"table[(unsigned)inp[%d].template slc<{width}>(0).to_int() & {(1 << width) - 1}]"
+    if not context.settings.stream:
+        text = dialect.parallel([index % j for j in range(prod(shape))], constants)
+    elif len(shape) == 1:
+        text = dialect.gathered([index % j for j in range(prod(shape))], prod(shape), constants)
+    else:
+        text = dialect.each_packet([index % j for j in range(shape[-1])], prod(shape[:-1]), constants)
+    return Layer(node.name, generated.KIND, (source,), {"result": context.type_of(node.name)}, generated.attributes(text, shape))
 
 
 def _merged(node: Node, reach: Fixed, entries: Ints) -> Ints:

@@ -36,6 +36,7 @@ _LAZY: dict[str, tuple[str, str | None]] = {
             "firmware_templates",
             "freeze",
             "gradients",
+            "imports",
             "ir",
             "layers",
             "numerics",

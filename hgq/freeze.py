@@ -61,7 +61,7 @@ def freeze(model: keras.Model, calibration: ArrayLike | Mapping[str, ArrayLike] 
     meta: dict[str, Any] = {"keras_model": model.name, "hgqc": hgq.__version__}
     if calibration is not None:
         meta["calibration_samples"] = calibrate(model, calibration)
-    b = GraphBuilder(_identifier(model.name))
+    b = GraphBuilder(identifier(model.name))
     inputs = [b.raw_input(_port_name(tensor.name), _static(tensor)) for tensor in model.inputs]
     graph = b.graph(*_freeze_model(model, b, inputs), **meta)
     for problem in beyond_float32(graph):
@@ -154,7 +154,7 @@ def _freeze_model(model: keras.Model, b: GraphBuilder, inputs: list[Ref]) -> lis
     if isinstance(model, keras.Sequential):
         (x,) = inputs
         for layer in model.layers:
-            (x,) = _freeze_call(layer, b, [x])
+            (x,) = freeze_call(layer, b, [x])
         return [x]
     return _freeze_functional(model, b, inputs)
 
@@ -170,14 +170,15 @@ def _freeze_functional(model: keras.Model, b: GraphBuilder, inputs: list[Ref]) -
             names = ", ".join(call[0] for call in pending)
             raise FreezeError("Some layers are never reached from the inputs.", where=f"model {model.name}", received=names)
         for name, index, keys in ready:
-            outputs = _freeze_call(model.get_layer(name), b, [values[key] for key in keys])
+            outputs = freeze_call(model.get_layer(name), b, [values[key] for key in keys])
             values.update({(name, index, position): ref for position, ref in enumerate(outputs)})
         pending = [call for call in pending if call not in ready]
     return [values[_key(entry)] for entry in _entries(config["output_layers"])]
 
 
-def _freeze_call(layer: keras.layers.Layer, b: GraphBuilder, inputs: list[Ref]) -> list[Ref]:
-    with b.layer(_identifier(layer.name)):
+def freeze_call(layer: keras.layers.Layer, b: GraphBuilder, inputs: list[Ref]) -> list[Ref]:
+    """Add one call of a layer to the graph under construction."""
+    with b.layer(identifier(layer.name)):
         if isinstance(layer, keras.Model):
             return _freeze_model(layer, b, inputs)
         outputs = layer.to_ir(b, *inputs) if isinstance(layer, QLayer) else FREEZERS[type(layer)](layer, b, *inputs)
@@ -209,7 +210,7 @@ def _key(entry: Any) -> tuple[str, int, int]:
     return str(name), int(node), int(tensor)
 
 
-def _identifier(name: str) -> str:
+def identifier(name: str) -> str:
     """A Keras name as the IR allows it."""
     safe = "".join(c if c.isascii() and (c.isalnum() or c in "_.-") else "_" for c in name)
     return safe if safe and not safe[0].isdigit() and safe[0] not in ".-" else f"_{safe}"
@@ -217,7 +218,7 @@ def _identifier(name: str) -> str:
 
 def _port_name(name: str) -> str:
     """The user's name of an input, or ``input`` for one that Keras named itself."""
-    return "input" if re.fullmatch(r"(keras_tensor|input_layer)(_\d+)?", name) else _identifier(name)
+    return "input" if re.fullmatch(r"(keras_tensor|input_layer)(_\d+)?", name) else identifier(name)
 
 
 def _static(tensor: Any) -> tuple[int, ...]:

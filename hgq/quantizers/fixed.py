@@ -224,6 +224,33 @@ class FixedQuantizer(Quantizer):
         covered = self.constant or training or self._observing
         return ops.fixed_quantize(x, k, i, f, rounding=self.rounding, overflow=self.overflow, wrap=not covered, seed=seed)
 
+    def set_format(self, fixed: Fixed) -> None:
+        """Take these formats as the present bits, as an importer of trained models does; training goes on from them.
+
+        Args:
+            fixed: Broadcast to the shape of the bitwidths; data: that without the batch axis.
+
+        Raises:
+            ConfigError: the quantizer is not built, or a number is outside its bounds.
+        """
+        if not self.built:
+            raise ConfigError("A quantizer has no bits before it is built.", where=f"quantizer {self.name}", fix="Build its layer first.")
+        shape = self._widths if self.constant else self._widths[1:]
+        k, i, f = (part.reshape(self._widths).astype(np.float32) for part in fixed.broadcast_to(shape).astuple())
+        trained = (("f", f, self.f_bounds),) if self.parametrization == "kif" else (("b", i + f, self.b_bounds),)
+        ranged = () if self.constant and self.follows_range else (("i", i, self.i_bounds), ("k", k, (0, 1)))
+        for name, value, (low, high) in (*trained, *ranged):
+            if value.size and not low <= value.min() <= value.max() <= high:
+                raise ConfigError(
+                    "A format is outside the bounds of its quantizer.",
+                    where=f"quantizer {self.path}",
+                    expected=f"{name} from {low:g} to {high:g}",
+                    received=f"{value.min():g} to {value.max():g}",
+                )
+            getattr(self, f"_{name}").assign(value)
+        if self.tracks_range:
+            self._seen.assign(1.0)
+
     def penalty(self):
         """The loss of `l1`; where a layer calls this quantizer in a loop, that layer adds it."""
         return self.l1 * tf.reduce_sum(tf.nn.relu(self._continuous_width()))

@@ -1,0 +1,56 @@
+"""Models of others as models of ours: QKeras, HGQ2 and float Keras files.
+
+Importing this package imports Keras and TensorFlow; it never imports QKeras or HGQ2.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+import keras
+
+from hgq.errors import FileFormatError
+from hgq.imports import qkeras
+from hgq.imports.files import open_model
+from hgq.imports.options import ImportOptions
+
+__all__ = ["ImportOptions", "Imported", "import_model"]
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What an import gives.
+
+    Args:
+        model: Ready to predict, train, and freeze.
+        origin: ``"qkeras"``, ``"hgq2"`` or ``"keras"``.
+        notes: What the user should know about it.
+    """
+
+    model: keras.Model
+    origin: str
+    notes: tuple[str, ...]
+
+
+def import_model(
+    path: str | os.PathLike[str], *, weights: str | os.PathLike[str] | None = None, options: ImportOptions | None = None
+) -> Imported:
+    """Read a model file of QKeras, HGQ2 or Keras.
+
+    Args:
+        path: ``.keras``, ``.h5`` or ``.json``.
+        weights: The weights of a ``.json``; else looked for beside it.
+        options: What the user decides.
+
+    Raises:
+        FileFormatError: the file is missing, truncated, or something else.
+        ConfigError: something in the model cannot be had.
+    """
+    file = open_model(path, weights)
+    options = options or ImportOptions()
+    packages = {entry.package for entry in file.network.entries}
+    if "hgqc" in packages:
+        raise FileFormatError("This is a model of hgqc's already.", where=str(path), fix="`hgq freeze` takes it as it is.")
+    model, notes = qkeras.convert(file, options)
+    return Imported(model, "qkeras", tuple(notes))

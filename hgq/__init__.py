@@ -23,6 +23,7 @@ if (_checkout / "pyproject.toml").is_file() and (_checkout / "converters").is_di
 _LAZY: dict[str, tuple[str, str | None]] = {
     "Fixed": ("hgq.numerics", "Fixed"),
     "HGQError": ("hgq.errors", "HGQError"),
+    "quantize_model": ("hgq.imports.floats", "quantize_model"),
     **{
         module: (f"hgq.{module}", None)
         for module in (

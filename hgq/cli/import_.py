@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +12,7 @@ from hgq.cli import _keras, _output
 
 
 def command(
-    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A .keras, .h5 or .json file of QKeras.", show_default=False)],
+    model: Annotated[Path, typer.Argument(metavar="MODEL", help="A .keras, .h5 or .json file.", show_default=False)],
     out: Annotated[Path | None, typer.Option("--out", "-o", help="File to write.", show_default="MODEL_hgq.keras")] = None,
     weights: Annotated[Path | None, typer.Option("--weights", help="Weights of a .json.", show_default="MODEL.weights.h5")] = None,
     input_quantizer: Annotated[
@@ -21,11 +22,18 @@ def command(
         int | None,
         typer.Option("--float-bits", help="Significant bits for numbers that the original keeps in float32.", show_default="refuse them"),
     ] = None,
+    bits: Annotated[int, typer.Option("--bits", help="Of a float model's weights and data, to start with.")] = 8,
+    calibration: Annotated[
+        Path | None, typer.Option("--calibration", "-c", metavar="X.npz", help="Samples, for a float model's ranges.", show_default=False)
+    ] = None,
     drop_head: Annotated[bool, typer.Option("--drop-head", help="Leave out a softmax or sigmoid at the end.")] = False,
     force: _output.Force = False,
     as_json: _output.AsJson = False,
 ) -> None:
-    """Read a model of QKeras and write one of hgqc that predicts the same numbers. QKeras need not be installed."""
+    """Read a model of QKeras and write one of hgqc that predicts the same numbers; or give a float Keras model quantizers.
+
+    QKeras need not be installed. A float model keeps its weights, and is to be trained for some epochs.
+    """
     from hgq.output import refuse_existing
 
     target = out or model.with_name(f"{model.stem}_hgq.keras")
@@ -33,9 +41,13 @@ def command(
     _keras.load()
     from hgq.imports import ImportOptions, import_model
     from hgq.layers import total_ebops
+    from hgq.samples import load_samples
 
-    given = {"input_quantizer": input_quantizer} if input_quantizer else {}
-    imported = import_model(model, weights=weights, options=ImportOptions(float_bits=float_bits, drop_head=drop_head, **given))
+    options = ImportOptions(float_bits=float_bits, bits=bits, drop_head=drop_head)
+    if input_quantizer:
+        options = replace(options, input_quantizer=input_quantizer)
+    samples = load_samples(calibration) if calibration is not None else None
+    imported = import_model(model, weights=weights, options=options, calibration=samples)
     imported.model.save(target)
     ebops = round(total_ebops(imported.model))
     if as_json:

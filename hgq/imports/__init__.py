@@ -7,15 +7,21 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 
 from hgq.errors import FileFormatError
+from hgq.freeze import load_model
 from hgq.imports import qkeras
 from hgq.imports.files import open_model
+from hgq.imports.floats import quantize_model
 from hgq.imports.options import ImportOptions
+from hgq.imports.rules import LayerRule
 
-__all__ = ["ImportOptions", "Imported", "import_model"]
+__all__ = ["ImportOptions", "Imported", "LayerRule", "import_model", "quantize_model"]
+
+_UNTRAINED = ("a float model has been given quantizers: train it for some epochs, or freeze it with --calibration.",)
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,11 @@ class Imported:
 
 
 def import_model(
-    path: str | os.PathLike[str], *, weights: str | os.PathLike[str] | None = None, options: ImportOptions | None = None
+    path: str | os.PathLike[str],
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    options: ImportOptions | None = None,
+    calibration: Any = None,
 ) -> Imported:
     """Read a model file of QKeras, HGQ2 or Keras.
 
@@ -42,6 +52,7 @@ def import_model(
         path: ``.keras``, ``.h5`` or ``.json``.
         weights: The weights of a ``.json``; else looked for beside it.
         options: What the user decides.
+        calibration: Samples, for a float model: see `quantize_model`.
 
     Raises:
         FileFormatError: the file is missing, truncated, or something else.
@@ -52,5 +63,7 @@ def import_model(
     packages = {entry.package for entry in file.network.entries}
     if "hgqc" in packages:
         raise FileFormatError("This is a model of hgqc's already.", where=str(path), fix="`hgq freeze` takes it as it is.")
-    model, notes = qkeras.convert(file, options)
-    return Imported(model, "qkeras", tuple(notes))
+    if "qkeras" in packages or any(entry.class_name in qkeras.CLASSES for entry in file.network.entries):
+        model, notes = qkeras.convert(file, options)
+        return Imported(model, "qkeras", tuple(notes))
+    return Imported(quantize_model(load_model(path), bits=options.bits, calibration=calibration), "keras", _UNTRAINED)

@@ -7,7 +7,10 @@ import keras
 from hgq.imports.assembly import Assembly
 from hgq.imports.files import ModelFile
 from hgq.imports.options import ImportOptions
-from hgq.imports.qkeras.layers import Importer
+from hgq.imports.qkeras.layers import TRANSLATORS, Importer
+
+CLASSES = frozenset({*TRANSLATORS, "QActivation"} - {"BatchNormalization"})
+"""Classes by which a file of Keras 2 is known: those do not say whose they are."""
 
 
 def convert(file: ModelFile, options: ImportOptions) -> tuple[keras.Model, list[str]]:

@@ -55,8 +55,8 @@ class Importer:
             return self._activation(entry, entry.config["activation"], values[0], last)
         if entry.class_name == "Activation" and not _is_plain(entry.config["activation"]):
             return self._activation(entry, entry.config["activation"], values[0], last)
-        if entry.class_name in _TRANSLATORS:
-            value = _TRANSLATORS[entry.class_name](self, entry, self.ported(values[0], entry))
+        if entry.class_name in TRANSLATORS:
+            value = TRANSLATORS[entry.class_name](self, entry, self.ported(values[0], entry))
             return self._activation(entry, entry.config.get("activation"), value, last, suffix="_activation")
         return self._stock(entry, [self.ported(value, entry) for value in values], last)
 
@@ -111,7 +111,7 @@ class Importer:
             raise ConfigError(
                 "This layer cannot be imported.",
                 where=f"layer {entry.name}",
-                expected=", ".join([*_TRANSLATORS, "QActivation", *sorted(cls.__name__ for cls in FREEZERS)]),
+                expected=", ".join([*TRANSLATORS, "QActivation", *sorted(cls.__name__ for cls in FREEZERS)]),
                 received=f"{entry.package}.{entry.class_name}",
                 fix="Replace it by a quantized layer, retrain for a few epochs, and import again.",
             )
@@ -320,7 +320,7 @@ def affine(assembly: Assembly, value: Value, scale: Fitted, offset: Fitted, name
     return assembly.apply(layer, value, prepare=prepare)
 
 
-_TRANSLATORS: dict[str, Callable[[Importer, Entry, Value], Value]] = {
+TRANSLATORS: dict[str, Callable[[Importer, Entry, Value], Value]] = {
     "QDense": _kernel_layer,
     "QConv1D": _kernel_layer,
     "QConv2D": _kernel_layer,
@@ -333,3 +333,4 @@ _TRANSLATORS: dict[str, Callable[[Importer, Entry, Value], Value]] = {
     "QBatchNormalization": _batch_norm,
     "BatchNormalization": _batch_norm,
 }
+"""QKeras' layers with weights, and Keras' own that it goes with."""

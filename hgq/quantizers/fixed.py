@@ -18,6 +18,7 @@ from hgq.quantizers import ops
 from hgq.quantizers.arguments import check_arguments
 from hgq.quantizers.base import Quantizer, register_quantizer
 from hgq.quantizers.constraints import Between
+from hgq.quantizers.fused import Fused, fused
 from hgq.quantizers.places import Bounds, initial_bits
 from hgq.quantizers.places import place as named_place
 from hgq.quantizers.ranges import HIGHEST, needed
@@ -203,25 +204,59 @@ class FixedQuantizer(Quantizer):
         """Move the tracked range to where it covers `x`."""
         width = tf.round(tf.convert_to_tensor(self._f if self.parametrization == "kif" else self._b))
         k, i = self._needed(x, width)
-        self._i.assign(tf.maximum(tf.convert_to_tensor(self._i) - decay, i))
-        self._k.assign(tf.maximum(tf.convert_to_tensor(self._k) * self._seen, k))
+        self._move_range(tf.maximum(tf.convert_to_tensor(self._k) * self._seen, k), tf.maximum(tf.convert_to_tensor(self._i) - decay, i))
+
+    def _move_range(self, k, i) -> None:
+        self._i.assign(i)
+        self._k.assign(k)
         self._seen.assign(1.0)
+
+    # ---- native ops ----------------------------------------
+
+    def _fused(self, x, rounding: str) -> Fused | None:
+        """What does the same in a pass, if it may be used here and now. Stochastic rounding, and its ranges, are left to the reference."""
+        if self.rounding == "S_RND" and (self.constant or rounding == "S_RND"):
+            return None
+        return fused(
+            x,
+            self._widths,
+            parametrization=self.parametrization,
+            rounding=rounding,
+            overflow=self.overflow,
+            follows=self.follows_range,
+            constant=self.constant,
+            i_bounds=self.i_bounds,
+        )
+
+    def _variables(self) -> tuple[Any, Any, Any]:
+        """k, i and the trained width as tensors; the width thrice where the range is that of a constant."""
+        width = tf.convert_to_tensor(self._f if self.parametrization == "kif" else self._b)
+        if self.constant and self.follows_range:
+            return width, width, width
+        return tf.convert_to_tensor(self._k), tf.convert_to_tensor(self._i), width
 
     # ---- forward ----------------------------------------
 
     def call(self, inputs, training=None):
         """Quantize; in training, first move a tracked range."""
         x = tf.cast(tf.convert_to_tensor(inputs), tf.float32)
-        if self.tracks_range:
-            if self._observing:
-                self._observe(x)
-            elif training:
-                self._follow(x, self.i_decay / self.calls)
-        k, i, f = self._kif(x if self.constant else None)
         if training and self.l1 and self.calls == 1:
             self.add_loss(self.penalty())
-        seed = self._next_seed() if self.rounding == "S_RND" and training else None
         covered = self.constant or training or self._observing
+        if self.tracks_range and self._observing:
+            self._observe(x)
+        native = self._fused(x, self.rounding)
+        if self.tracks_range and training and not self._observing:
+            decay = self.i_decay / self.calls
+            if native is not None:
+                q, k, i = native.track(x, *self._variables(), tf.convert_to_tensor(self._seen), decay)
+                self._move_range(k, i)
+                return q
+            self._follow(x, decay)
+        if native is not None:
+            return native.quantize(x, *self._variables(), wrap=not covered)
+        k, i, f = self._kif(x if self.constant else None)
+        seed = self._next_seed() if self.rounding == "S_RND" and training else None
         return ops.fixed_quantize(x, k, i, f, rounding=self.rounding, overflow=self.overflow, wrap=not covered, seed=seed)
 
     def set_format(self, fixed: Fixed) -> None:
@@ -317,8 +352,14 @@ class FixedQuantizer(Quantizer):
         Differentiable. The gradient of a bitwidth that n elements share is scaled by ``1/sqrt(n)``, as in HGQ v1, so that coarse
         granularities are not driven n times as hard.
         """
+        share = 1.0 / math.sqrt(math.prod(shape) / math.prod(self._widths))
+        k, i, width = self._variables()
+        native = self._fused(width, self.frozen_rounding)
+        if native is not None:
+            bits = tf.reshape(native.data_bits(k, i, width, share), self._widths[1:])
+            return bits if self._widths[1:] == tuple(shape) else tf.broadcast_to(bits, shape)
         k, i, f = self._kif()
-        width = ops.scale_gradient(i + f, 1.0 / math.sqrt(math.prod(shape) / math.prod(self._widths)))
+        width = ops.scale_gradient(i + f, share)
         # never negative: a format that lives has i + f >= 0
         return tf.broadcast_to(tf.where(ops.dead(k, i, f, self.overflow), 0.0, k + width)[0], shape)
 
@@ -333,6 +374,9 @@ class FixedQuantizer(Quantizer):
     def effective_bits(self, constant):
         """`constant_bits` of what inference makes of this weight tensor."""
         x = tf.stop_gradient(tf.convert_to_tensor(constant))
+        native = self._fused(x, self.frozen_rounding)
+        if native is not None:
+            return native.constant_bits(x, *self._variables())
         k, i, f = self._kif(x)
         q = ops.fixed_quantize(x, k, i, f, rounding=self.frozen_rounding, overflow=self.overflow, wrap=False)
         return self._constant_bits(q, k, i, f)

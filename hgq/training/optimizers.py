@@ -10,8 +10,11 @@ from __future__ import annotations
 from typing import Any
 
 import keras
+import tensorflow as tf
 
+from hgq import native
 from hgq.errors import ConfigError
+from hgq.quantizers.constraints import Between
 
 BITS = ("b", "i", "f", "m", "e", "e0")
 """Names of the trained variables of a quantizer."""
@@ -24,9 +27,12 @@ class _BitRate:
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """One variable's update, as Keras calls it."""
+        super().update_step(gradient, variable, learning_rate * self.rate_of(variable))  # type: ignore[misc]
+
+    def rate_of(self, variable: Any) -> float:
+        """By how much this variable's learning rate is multiplied."""
         name = variable.name.split(":")[0].split("/")[-1]  # Keras hands over TensorFlow's variable, which is called "b:0"
-        factor = self.bit_rate if name in BITS else 1.0
-        super().update_step(gradient, variable, learning_rate * factor)  # type: ignore[misc]
+        return self.bit_rate if name in BITS else 1.0
 
     def get_config(self) -> dict[str, Any]:
         """All arguments."""
@@ -35,11 +41,64 @@ class _BitRate:
 
 @keras.saving.register_keras_serializable(package="hgqc")
 class BitAdam(_BitRate, keras.optimizers.Adam):
-    """`keras.optimizers.Adam` whose learning rate is `bit_rate` times as high for bits."""
+    """`keras.optimizers.Adam` whose learning rate is `bit_rate` times as high for bits.
+
+    Where native ops may be used (`hgq.native`), one op updates and clips all variables, to the same bits: a quantized model has many small
+    ones, and Keras' twenty ops for each of them would cost more than the update.
+    """
 
     def __init__(self, learning_rate: Any = 1e-3, *, bit_rate: float = 1.0, **kwargs: Any) -> None:
         super().__init__(learning_rate=learning_rate, **kwargs)  # pyright: ignore[reportCallIssue]
         self.bit_rate = float(bit_rate)
+
+    def apply(self, grads: Any, trainable_variables: Any = None) -> None:
+        """As in Keras."""
+        ops = self._fused(grads, trainable_variables)
+        if ops is None:
+            super().apply(grads, trainable_variables)
+            return
+        if not self.built:
+            self.build(trainable_variables)
+        factors = sorted({self.rate_of(variable) for variable in trainable_variables})
+        bounds = [(one.constraint.low, one.constraint.high) if one.constraint is not None else (1.0, 0.0) for one in trainable_variables]
+        slots = [self._get_variable_index(variable) for variable in trainable_variables]
+        ops.hgqc_adam(
+            [variable.value.handle for variable in trainable_variables],
+            [self._momentums[slot].value.handle for slot in slots],
+            [self._velocities[slot].value.handle for slot in slots],
+            grads,
+            tf.stack([self._alpha(self.learning_rate * factor) for factor in factors]),
+            alpha_of=[factors.index(self.rate_of(variable)) for variable in trainable_variables],
+            low=[low for low, _ in bounds],
+            high=[high for _, high in bounds],
+            one_minus_beta_1=1 - self.beta_1,
+            one_minus_beta_2=1 - self.beta_2,
+            epsilon=self.epsilon,
+        )
+        self.iterations.assign_add(1)
+
+    def _alpha(self, learning_rate: Any) -> Any:
+        """`learning_rate`, corrected for the bias of both means, by the very operations of Keras."""
+        step = keras.ops.cast(self.iterations + 1, "float32")
+        powers = [keras.ops.power(keras.ops.cast(beta, "float32"), step) for beta in (self.beta_1, self.beta_2)]
+        return keras.ops.cast(learning_rate, "float32") * keras.ops.sqrt(1 - powers[1]) / (1 - powers[0])
+
+    def _fused(self, grads: Any, variables: Any) -> Any | None:
+        """The native ops, if one can do all that Keras would do here."""
+        special = [self.clipnorm, self.clipvalue, self.global_clipnorm, self.weight_decay, self.loss_scale_factor]
+        special += [self.gradient_accumulation_steps]
+        if type(self) is not BitAdam or variables is None or self.amsgrad or self.use_ema or any(part is not None for part in special):
+            return None
+        if not all(isinstance(grad, tf.Tensor) and grad.dtype == tf.float32 for grad in grads) or tf.distribute.has_strategy():
+            return None
+        plain = all(
+            isinstance(one, keras.Variable)
+            and one.dtype == "float32"
+            and not one.overwrite_with_gradient
+            and (one.constraint is None or type(one.constraint) is Between)
+            for one in variables
+        )
+        return native.ops_for(grads[0]) if plain and grads else None
 
 
 @keras.saving.register_keras_serializable(package="hgqc")

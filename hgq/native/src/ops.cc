@@ -4,6 +4,8 @@
 #include <limits>
 #include <vector>
 
+#include "adam.h"
+#include "fixed_ops.h"
 #include "products.h"
 #include "quantize.h"
 #include "tensorflow/core/framework/op.h"

@@ -1,0 +1,450 @@
+// The ops of the fixed-point fake-quantizer: shapes, threads, sums over blocks. What they compute is in fixed.h.
+#pragma once
+#include <string>
+
+#include "fixed.h"
+#include "tensorflow/core/framework/op.h"
+#include "tensorflow/core/framework/op_kernel.h"
+#include "tensorflow/core/framework/shape_inference.h"
+
+namespace hgqc {
+namespace fixed {
+
+using tensorflow::OpKernel;
+using tensorflow::OpKernelConstruction;
+using tensorflow::OpKernelContext;
+using tensorflow::Tensor;
+using tensorflow::TensorShape;
+using tensorflow::errors::InvalidArgument;
+using tensorflow::shape_inference::InferenceContext;
+
+constexpr int64_t kBlock = 32768;  // elements
+
+// Rows of elements cut into blocks. How many there are depends on the shape alone, so that sums are the same with any number of threads.
+struct Blocks {
+  int64_t count, length, row, number, size;
+
+  Blocks(int64_t elements, int64_t groups) : count(elements), row(row_length(groups, elements)) {
+    const int64_t most = row <= 4096 ? 64 : 16;  // each block has sums of its own
+    number = std::max<int64_t>(1, std::min(most, count / kBlock));
+    size = (count / number + row - 1) / row * row;
+    size = std::max(size, row);
+    number = (count + size - 1) / size;
+  }
+
+  // work(block, begin, end); `cost`: nanoseconds an element
+  template <class Work>
+  void run(OpKernelContext* context, double cost, const Work& work) const {
+    if (number <= 1) {
+      if (count) work(0, 0, count);
+      return;
+    }
+    context->device()->tensorflow_cpu_worker_threads()->workers->ParallelFor(number, (int64_t)(3 * cost * size), [&](int64_t from, int64_t to) {
+      for (int64_t block = from; block < to; ++block) work(block, block * size, std::min(count, (block + 1) * size));
+    });
+  }
+};
+
+// One number for each element of a row, in each block.
+class Partial {
+ public:
+  Partial(const Blocks& blocks, float initial) : blocks_(blocks), values_(blocks.number * blocks.row, initial) {}
+  float* of(int64_t block) { return values_.data() + block * blocks_.row; }
+  // Sums by group, in the order of blocks.
+  void sums(int64_t groups, float factor, float* out) const {
+    std::vector<double> totals(groups, 0.0);
+    for (int64_t block = 0; block < blocks_.number; ++block) {
+      const float* const values = values_.data() + block * blocks_.row;
+      for (int64_t start = 0; start < blocks_.row; start += groups)
+        for (int64_t j = 0; j < groups; ++j) totals[j] += values[start + j];
+    }
+    for (int64_t j = 0; j < groups; ++j) out[j] = factor * (float)totals[j];
+  }
+  template <class Better>
+  void fold(int64_t groups, float* out, const Better& better) const {
+    for (size_t at = 0; at < values_.size(); ++at) {
+      float& kept = out[at % groups];
+      const float v = values_[at];
+      kept = better(v, kept) || v != v ? v : kept;
+    }
+  }
+
+ private:
+  const Blocks& blocks_;
+  std::vector<float> values_;
+};
+
+inline bool fits(const Tensor& x, const Tensor& bits) {
+  const int64_t groups = bits.NumElements();
+  if (groups < 1 || x.NumElements() % groups) return false;
+  int64_t seen = 1;  // the last axes of x are those of the bits
+  for (int axis = 0; axis < x.dims() && seen < groups; ++axis) seen *= x.dim_size(x.dims() - 1 - axis);
+  return seen == groups || x.NumElements() == 0;
+}
+
+// What all of them have in common: attributes, and formats from the variables.
+class FixedOp : public OpKernel {
+ public:
+  explicit FixedOp(OpKernelConstruction* context) : OpKernel(context) {
+    int rounding, overflow;
+    OP_REQUIRES_OK(context, context->GetAttr("kbi", &p_.kbi));
+    OP_REQUIRES_OK(context, context->GetAttr("follows", &p_.follows));
+    OP_REQUIRES_OK(context, context->GetAttr("rounding", &rounding));
+    OP_REQUIRES_OK(context, context->GetAttr("overflow", &overflow));
+    OP_REQUIRES_OK(context, context->GetAttr("i_low", &p_.i_low));
+    OP_REQUIRES_OK(context, context->GetAttr("i_high", &p_.i_high));
+    OP_REQUIRES(context, rounding >= 0 && rounding <= 2 && overflow >= 0 && overflow <= 4, InvalidArgument("no such rounding or overflow"));
+    p_.rounding = (Rounding)rounding;
+    p_.overflow = (Overflow)overflow;
+  }
+
+ protected:
+  Parameters p_;
+
+  template <class Function>
+  void with_rounding(const Function& function) const {
+    switch (p_.rounding) {
+      case kRound: return function(std::integral_constant<Rounding, kRound>());
+      case kRoundEven: return function(std::integral_constant<Rounding, kRoundEven>());
+      default: return function(std::integral_constant<Rounding, kTruncate>());
+    }
+  }
+
+  // Formats of inputs k, i, width, the first of them at `first`; `x` for those that follow it.
+  Formats formats(OpKernelContext* context, int first, const Tensor& x, const Blocks& blocks) const {
+    const float *const k = context->input(first).flat<float>().data(), *const i = context->input(first + 1).flat<float>().data(),
+                *const width = context->input(first + 2).flat<float>().data();
+    const int64_t groups = context->input(first + 2).NumElements();
+    Formats made(groups);
+    if (p_.follows) {
+      std::vector<float> low, high;
+      ends(context, x, blocks, groups, &low, &high);
+      with_rounding([&](auto rounding) {
+        for (int64_t j = 0; j < groups; ++j)
+          needed<rounding.value>(low[j], high[j], std::nearbyint(width[j]), p_.kbi, p_.i_low, p_.i_high, &made.k[j], &made.i[j]);
+      });
+    } else {
+      for (int64_t j = 0; j < groups; ++j) made.k[j] = k[j], made.i[j] = std::nearbyint(i[j]);
+    }
+    for (int64_t j = 0; j < groups; ++j) made.f[j] = fraction(std::nearbyint(width[j]), made.i[j], p_.kbi);
+    return made;
+  }
+
+  static void ends(OpKernelContext* context, const Tensor& x, const Blocks& blocks, int64_t groups, std::vector<float>* low,
+                   std::vector<float>* high) {
+    const float infinity = std::numeric_limits<float>::infinity();
+    const float* const at = x.flat<float>().data();
+    if (x.NumElements() == groups) {  // nothing is shared
+      low->assign(at, at + groups);
+      *high = *low;
+      return;
+    }
+    Partial least(blocks, infinity), greatest(blocks, -infinity);
+    blocks.run(context, 0.3, [&](int64_t block, int64_t begin, int64_t end) {
+      range(at, begin, end, blocks.row, least.of(block), greatest.of(block));
+    });
+    fold(least, greatest, groups, low, high);
+  }
+  static void fold(const Partial& least, const Partial& greatest, int64_t groups, std::vector<float>* low, std::vector<float>* high) {
+    const float infinity = std::numeric_limits<float>::infinity();
+    low->assign(groups, infinity);
+    high->assign(groups, -infinity);
+    least.fold(groups, low->data(), [](float a, float b) { return a < b; });
+    greatest.fold(groups, high->data(), [](float a, float b) { return a > b; });
+  }
+
+  bool check(OpKernelContext* context, int x, int first) const {
+    const int64_t groups = context->input(first + 2).NumElements();
+    if (!fits(context->input(x), context->input(first + 2)) ||
+        (!p_.follows && (context->input(first).NumElements() != groups || context->input(first + 1).NumElements() != groups))) {
+      context->SetStatus(InvalidArgument("bits ", context->input(first + 2).shape().DebugString(), " do not fit data ",
+                                         context->input(x).shape().DebugString()));
+      return false;
+    }
+    return true;
+  }
+};
+
+#define HGQC_FIXED_ATTRIBUTES \
+  Attr("kbi: bool").Attr("follows: bool").Attr("rounding: int").Attr("overflow: int").Attr("i_low: float").Attr("i_high: float")
+
+REGISTER_OP("HgqcFixed")
+    .Input("x: float")
+    .Input("k: float")
+    .Input("i: float")
+    .Input("width: float")
+    .Output("quantized: float")
+    .HGQC_FIXED_ATTRIBUTES.SetShapeFn([](InferenceContext* c) {
+      c->set_output(0, c->input(0));
+      return tensorflow::Status();
+    });
+
+class QuantizeOp : public FixedOp {
+ public:
+  using FixedOp::FixedOp;
+  void Compute(OpKernelContext* context) override {
+    if (!check(context, 0, 1)) return;
+    const Tensor x = context->input(0);
+    const Blocks blocks(x.NumElements(), context->input(3).NumElements());
+    const Row row(formats(context, 1, x, blocks), p_, blocks.row);
+    Tensor* result;
+    OP_REQUIRES_OK(context, context->allocate_output(0, x.shape(), &result));
+    const float* const from = x.flat<float>().data();
+    float* const to = result->flat<float>().data();
+    with_rounding([&](auto rounding) {
+      blocks.run(context, 0.5, [&](int64_t, int64_t begin, int64_t end) { forward<rounding.value>(from, to, begin, end, row, p_.overflow); });
+    });
+  }
+};
+REGISTER_KERNEL_BUILDER(Name("HgqcFixed").Device(tensorflow::DEVICE_CPU), QuantizeOp);
+
+REGISTER_OP("HgqcFixedTracked")
+    .Input("x: float")
+    .Input("k: float")
+    .Input("i: float")
+    .Input("width: float")
+    .Input("seen: float")
+    .Output("quantized: float")
+    .Output("new_k: float")
+    .Output("new_i: float")
+    .Attr("decay: float")
+    .HGQC_FIXED_ATTRIBUTES.SetShapeFn([](InferenceContext* c) {
+      c->set_output(0, c->input(0));
+      c->set_output(1, c->input(3));
+      c->set_output(2, c->input(3));
+      return tensorflow::Status();
+    });
+
+// A training call of tracked data: the range is moved to where it covers the data, which is only rounded. One pass where f is given.
+class TrackedOp : public FixedOp {
+ public:
+  explicit TrackedOp(OpKernelConstruction* context) : FixedOp(context) { OP_REQUIRES_OK(context, context->GetAttr("decay", &decay_)); }
+  void Compute(OpKernelContext* context) override {
+    if (!check(context, 0, 1)) return;
+    OP_REQUIRES(context, context->input(4).NumElements() == 1, InvalidArgument("seen is not one number"));
+    const Tensor &x = context->input(0), &width = context->input(3);
+    const int64_t groups = width.NumElements();
+    const Blocks blocks(x.NumElements(), groups);
+    Tensor *result, *new_k, *new_i;
+    OP_REQUIRES_OK(context, context->allocate_output(0, x.shape(), &result));
+    OP_REQUIRES_OK(context, context->allocate_output(1, width.shape(), &new_k));
+    OP_REQUIRES_OK(context, context->allocate_output(2, width.shape(), &new_i));
+    const float *const from = x.flat<float>().data(), *const w = width.flat<float>().data(), *const k = context->input(1).flat<float>().data(),
+                *const i = context->input(2).flat<float>().data();
+    float *const to = result->flat<float>().data(), *const k_out = new_k->flat<float>().data(), *const i_out = new_i->flat<float>().data();
+    const float seen = context->input(4).flat<float>()(0);
+    std::vector<float> low, high;
+    Formats made(groups);
+    with_rounding([&](auto rounding) {
+      constexpr Rounding how = rounding.value;
+      if (p_.kbi) {
+        ends(context, x, blocks, groups, &low, &high);
+      } else {
+        for (int64_t j = 0; j < groups; ++j) made.k[j] = 1.0f, made.i[j] = 0.0f, made.f[j] = std::nearbyint(w[j]);
+        const Row row(made, p_, blocks.row);
+        const float infinity = std::numeric_limits<float>::infinity();
+        Partial least(blocks, infinity), greatest(blocks, -infinity);
+        blocks.run(context, 0.6, [&](int64_t block, int64_t begin, int64_t end) {
+          round_and_range<how>(from, to, begin, end, row, least.of(block), greatest.of(block));
+        });
+        fold(least, greatest, groups, &low, &high);
+      }
+      bool again = p_.kbi;
+      for (int64_t j = 0; j < groups; ++j) {
+        const float bits = std::nearbyint(w[j]);
+        float needed_k, needed_i;
+        needed<how>(low[j], high[j], bits, p_.kbi, p_.i_low, p_.i_high, &needed_k, &needed_i);
+        i_out[j] = std::max(i[j] - decay_, needed_i);
+        k_out[j] = std::max(k[j] * seen, needed_k);
+        made.f[j] = fraction(bits, std::nearbyint(i_out[j]), p_.kbi);
+        again |= made.f[j] != bits;  // more bits than float32 holds: coarser than it was just rounded
+      }
+      if (!again) return;
+      const Row row(made, p_, blocks.row);
+      blocks.run(context, 0.5, [&](int64_t, int64_t begin, int64_t end) { round_forward<how>(from, to, begin, end, row); });
+    });
+  }
+
+ private:
+  float decay_;
+};
+REGISTER_KERNEL_BUILDER(Name("HgqcFixedTracked").Device(tensorflow::DEVICE_CPU), TrackedOp);
+
+REGISTER_OP("HgqcFixedRoundGradient")
+    .Input("upstream: float")
+    .Input("x: float")
+    .Input("k: float")
+    .Input("i: float")
+    .Input("width: float")
+    .Output("d_width: float")
+    .HGQC_FIXED_ATTRIBUTES.SetShapeFn([](InferenceContext* c) {
+      c->set_output(0, c->input(4));
+      return tensorflow::Status();
+    });
+
+// Of a quantizer that only rounds, or wraps: the gradient of the data is the upstream one.
+class RoundGradientOp : public FixedOp {
+ public:
+  using FixedOp::FixedOp;
+  void Compute(OpKernelContext* context) override {
+    if (!check(context, 1, 2)) return;
+    const Tensor &upstream = context->input(0), &x = context->input(1), &width = context->input(4);
+    OP_REQUIRES(context, upstream.NumElements() == x.NumElements(), InvalidArgument("a gradient of another shape"));
+    const int64_t groups = width.NumElements();
+    const Blocks blocks(x.NumElements(), groups);
+    Parameters only_round = p_;
+    only_round.overflow = kOnlyRound;
+    const Row row(formats(context, 2, x, blocks), only_round, blocks.row);
+    Tensor* result;
+    OP_REQUIRES_OK(context, context->allocate_output(0, width.shape(), &result));
+    Partial d(blocks, 0.0f);
+    const float *const g = upstream.flat<float>().data(), *const at = x.flat<float>().data();
+    with_rounding([&](auto rounding) {
+      blocks.run(context, 0.5, [&](int64_t block, int64_t begin, int64_t end) {
+        round_backward<rounding.value>(g, at, begin, end, row, d.of(block));
+      });
+    });
+    d.sums(groups, kLn2, result->flat<float>().data());
+  }
+};
+REGISTER_KERNEL_BUILDER(Name("HgqcFixedRoundGradient").Device(tensorflow::DEVICE_CPU), RoundGradientOp);
+
+REGISTER_OP("HgqcFixedSaturateGradient")
+    .Input("upstream: float")
+    .Input("x: float")
+    .Input("k: float")
+    .Input("i: float")
+    .Input("width: float")
+    .Output("d_x: float")
+    .Output("d_i: float")
+    .Output("d_width: float")
+    .HGQC_FIXED_ATTRIBUTES.SetShapeFn([](InferenceContext* c) {
+      c->set_output(0, c->input(1));
+      c->set_output(1, c->input(4));
+      c->set_output(2, c->input(4));
+      return tensorflow::Status();
+    });
+
+class SaturateGradientOp : public FixedOp {
+ public:
+  using FixedOp::FixedOp;
+  void Compute(OpKernelContext* context) override {
+    if (!check(context, 1, 2)) return;
+    const Tensor upstream = context->input(0), x = context->input(1), width = context->input(4);
+    OP_REQUIRES(context, upstream.NumElements() == x.NumElements(), InvalidArgument("a gradient of another shape"));
+    const int64_t groups = width.NumElements();
+    const Blocks blocks(x.NumElements(), groups);
+    const Formats made = formats(context, 2, x, blocks);
+    const Row row(made, p_, blocks.row);
+    Tensor *d_x, *d_i, *d_width;
+    OP_REQUIRES_OK(context, context->allocate_output(0, x.shape(), &d_x));
+    OP_REQUIRES_OK(context, context->allocate_output(1, width.shape(), &d_i));
+    OP_REQUIRES_OK(context, context->allocate_output(2, width.shape(), &d_width));
+    Partial d(blocks, 0.0f), d_above(blocks, 0.0f), d_below(blocks, 0.0f);
+    const float *const g = upstream.flat<float>().data(), *const at = x.flat<float>().data();
+    float* const dx = d_x->flat<float>().data();
+    with_rounding([&](auto rounding) {
+      blocks.run(context, 0.8, [&](int64_t block, int64_t begin, int64_t end) {
+        saturate_backward<rounding.value>(g, at, dx, begin, end, row, d.of(block), d_above.of(block), d_below.of(block));
+      });
+    });
+    std::vector<float> above(groups), below(groups), inside(groups);
+    d.sums(groups, 1.0f, inside.data()), d_above.sums(groups, 1.0f, above.data()), d_below.sums(groups, 1.0f, below.data());
+    float *const di = d_i->flat<float>().data(), *const dw = d_width->flat<float>().data();
+    for (int64_t j = 0; j < groups; ++j) {
+      const float lower = made.k[j] * below[j], ends = above[j] - lower;
+      const float of_f = kLn2 * (inside[j] + power(-made.f[j]) * (p_.overflow == kSymmetric ? ends : above[j]));
+      const float of_i = kLn2 * power(std::max(made.i[j], -made.f[j])) * ends;
+      dw[j] = of_f;
+      di[j] = p_.kbi ? of_i - of_f : of_i;
+    }
+  }
+};
+REGISTER_KERNEL_BUILDER(Name("HgqcFixedSaturateGradient").Device(tensorflow::DEVICE_CPU), SaturateGradientOp);
+
+REGISTER_OP("HgqcFixedConstantBits")
+    .Input("x: float")
+    .Input("k: float")
+    .Input("i: float")
+    .Input("width: float")
+    .Output("bits: float")
+    .Output("slope: float")
+    .Attr("share: float")
+    .HGQC_FIXED_ATTRIBUTES.SetShapeFn([](InferenceContext* c) {
+      c->set_output(0, c->input(0));
+      c->set_output(1, c->input(0));
+      return tensorflow::Status();
+    });
+
+// Effective bits of quantized constants, and by how much each grows with its declared bits: `share`, or 0 for a constant that is 0.
+class ConstantBitsOp : public FixedOp {
+ public:
+  explicit ConstantBitsOp(OpKernelConstruction* context) : FixedOp(context) { OP_REQUIRES_OK(context, context->GetAttr("share", &share_)); }
+  void Compute(OpKernelContext* context) override {
+    if (!check(context, 0, 1)) return;
+    const Tensor x = context->input(0);
+    const Blocks blocks(x.NumElements(), context->input(3).NumElements());
+    const Row row(formats(context, 1, x, blocks), p_, blocks.row);
+    Tensor *result, *slopes;
+    OP_REQUIRES_OK(context, context->allocate_output(0, x.shape(), &result));
+    OP_REQUIRES_OK(context, context->allocate_output(1, x.shape(), &slopes));
+    const float* const from = x.flat<float>().data();
+    float *const bits = result->flat<float>().data(), *const slope = slopes->flat<float>().data(), share = share_;
+    with_rounding([&](auto rounding) {
+      blocks.run(context, 1.0, [&](int64_t, int64_t begin, int64_t end) {
+        forward<rounding.value>(from, bits, begin, end, row, p_.overflow);
+        for (int64_t at = begin; at < end; ++at) {
+          const float q = bits[at];
+          slope[at] = q == 0.0f ? 0.0f : share;
+          bits[at] = significant_bits(q);
+        }
+      });
+    });
+  }
+
+ private:
+  float share_;
+};
+REGISTER_KERNEL_BUILDER(Name("HgqcFixedConstantBits").Device(tensorflow::DEVICE_CPU), ConstantBitsOp);
+
+REGISTER_OP("HgqcFixedDataBits")
+    .Input("k: float")
+    .Input("i: float")
+    .Input("width: float")
+    .Output("bits: float")
+    .Output("slope: float")
+    .Attr("share: float")
+    .HGQC_FIXED_ATTRIBUTES.SetShapeFn([](InferenceContext* c) {
+      c->set_output(0, c->input(2));
+      c->set_output(1, c->input(2));
+      return tensorflow::Status();
+    });
+
+// Declared bits of data, 0 where only 0 fits, and the slope likewise.
+class DataBitsOp : public FixedOp {
+ public:
+  explicit DataBitsOp(OpKernelConstruction* context) : FixedOp(context) { OP_REQUIRES_OK(context, context->GetAttr("share", &share_)); }
+  void Compute(OpKernelContext* context) override {
+    if (!check(context, 2, 0)) return;
+    const Tensor& width = context->input(2);
+    const int64_t groups = width.NumElements();
+    Tensor *result, *slopes;
+    OP_REQUIRES_OK(context, context->allocate_output(0, width.shape(), &result));
+    OP_REQUIRES_OK(context, context->allocate_output(1, width.shape(), &slopes));
+    const Blocks blocks(groups, groups);
+    const Formats made = formats(context, 0, width, blocks);
+    float *const bits = result->flat<float>().data(), *const slope = slopes->flat<float>().data();
+    for (int64_t j = 0; j < groups; ++j) {
+      const bool dead = is_dead(made.k[j], made.i[j], made.f[j], p_.overflow);
+      bits[j] = dead ? 0.0f : made.k[j] + (made.i[j] + made.f[j]);
+      slope[j] = dead ? 0.0f : share_;
+    }
+  }
+
+ private:
+  float share_;
+};
+REGISTER_KERNEL_BUILDER(Name("HgqcFixedDataBits").Device(tensorflow::DEVICE_CPU), DataBitsOp);
+
+}  // namespace fixed
+}  // namespace hgqc

@@ -8,6 +8,8 @@
 `pipeline.py`      adder graph -> stages and registers
 `layout.py`        which bits of the ports are what
 `emit.py`          stages -> `FirmwareProject`
+`boards.py`        boards, one TOML file each
+`shell.py`         the project of a board around the core: streams, registers, benches, scripts
 `simulate.py`      compiles the project with Verilator (or GHDL) and runs it
 `summary.py`       cost, registers, cycles, delay, node by node
 `shares.py`         the same for each element of a node's result
@@ -93,7 +95,25 @@ class RTL(Backend):
         from .settings import settings_of
 
         settings = settings_of(options)
-        return emit(_traced(graph), settings)
+        traced = _traced(graph)
+        core = emit(traced, settings)
+        if settings.template is None:
+            return core
+        from .pipeline import pipelined
+        from .shell import wrapped
+
+        return wrapped(core, pipelined(traced, settings), settings)
+
+    def on_board(self, board: str) -> Options:
+        """Part and clock of a board, by its name or its file; the name of the project and the template are left to you.
+
+        Raises:
+            ConfigError: there is no such board, or its file is not understood.
+        """
+        from .boards import board_of
+
+        found = board_of(board)
+        return Options(part=found.part, clock_ns=found.clock_ns, extra={"template": "axis", "board": board})
 
     def simulate(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from hgq.firmware_templates import render
+from hgq.firmware_templates import one_line, render
 
 from .layout import Slot
 from .pipeline import Pipeline
@@ -29,7 +29,7 @@ def readme(pipeline: Pipeline, settings: Settings, counts: Mapping[str, Any], so
     return render(
         "rtl/README.md.j2",
         name=settings.name,
-        model=graph.name,
+        model=one_line(graph.name),
         language={"verilog": "Verilog", "vhdl": "VHDL-2008"}[settings.flavor],
         suffix={"verilog": "v", "vhdl": "vhd"}[settings.flavor],
         part=settings.device.part,
@@ -64,7 +64,7 @@ def header(pipeline: Pipeline, settings: Settings, counts: Mapping[str, Any]) ->
         "ports: see README.md and ports.json",
     ]
     mark = "//" if settings.flavor == "verilog" else "--"
-    return "".join(f"{mark} {line}\n" for line in lines) + "\n"
+    return "".join(f"{mark} {one_line(line)}".rstrip() + "\n" for line in lines) + "\n"
 
 
 def _shape(slot: Slot) -> str:

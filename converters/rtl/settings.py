@@ -8,10 +8,14 @@ from hgq.backend import Options, check_extra
 from hgq.errors import ConfigError
 from hgq.estimate.devices import Device, device_of
 
+from .boards import Board, board_of
+
 HELP = {
     "flavor": "verilog (default) or vhdl",
     "latency_cutoff": "most additions between two registers (1 to 1000); default: what the clock allows on this part",
     "stages": "number of pipeline stages (1 to 1000) instead of latency_cutoff; 0 writes combinational logic without a clock",
+    "template": "axis: AXI4-Streams and registers around the core, test benches, and the project of a board; default none",
+    "board": "for template: a board that comes with hgqc, or the path of a TOML file; default none",
     "ternary_fuse": "true or false (default): fuse pairs of additions into three-operand adders; fewer LUTs in AMD's Vivado, not in Yosys",
 }
 
@@ -31,6 +35,8 @@ class Settings:
         latency_cutoff: Longest delay of a stage in additions, or None when `stages` is given.
         stages: Number of stages, 0 for combinational logic, or None when `latency_cutoff` decides.
         ternary_fuse: Three-operand adders.
+        template: What goes around the core, or None.
+        board: Which it is for.
     """
 
     device: Device
@@ -40,6 +46,8 @@ class Settings:
     latency_cutoff: float | None
     stages: int | None
     ternary_fuse: bool
+    template: str | None = None
+    board: Board | None = None
 
 
 def settings_of(options: Options) -> Settings:
@@ -63,7 +71,27 @@ def settings_of(options: Options) -> Settings:
     if stages is None and cutoff is None:
         cutoff = default_cutoff(device, options.clock_ns)
     ternary = _choice(extra, "ternary_fuse", ("true", "false"), "false") == "true"
-    return Settings(device, options.clock_ns, options.name, flavor, cutoff, int(stages) if stages is not None else None, ternary)
+    template, board = _template(options, device)
+    whole = int(stages) if stages is not None else None
+    return Settings(device, options.clock_ns, options.name, flavor, cutoff, whole, ternary, template, board)
+
+
+def _template(options: Options, device: Device) -> tuple[str | None, Board | None]:
+    extra = options.extra
+    if "template" not in extra and "board" not in extra:
+        return None, None
+    if "template" not in extra or "board" not in extra:
+        raise ConfigError("A template is for a board, and a board wants a template.", expected="--template axis --board BOARD")
+    template, board = _choice(extra, "template", ("axis",), "axis"), board_of(extra["board"])
+    if device_of(board.part).part != device.part:
+        raise ConfigError(
+            "This is not the part on the board.",
+            where=f"--part {options.part}",
+            expected=f"{board.part}, which is on the {board.title}",
+            received=options.part,
+            fix="Leave out --part.",
+        )
+    return template, board
 
 
 def default_cutoff(device: Device, clock_ns: float) -> float:

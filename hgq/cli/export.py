@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hgq.cli import _output
+
+if TYPE_CHECKING:
+    from hgq.backend import Options
 
 DEFAULT_PART, DEFAULT_CLOCK, DEFAULT_NAME = "xcvu13p-flga2577-2-e", 5.0, "hgq_top"
 
@@ -15,8 +18,18 @@ DEFAULT_PART, DEFAULT_CLOCK, DEFAULT_NAME = "xcvu13p-flga2577-2-e", 5.0, "hgq_to
 def command(
     model: Annotated[Path | None, typer.Argument(metavar="MODEL.hgq", help="A frozen model.", show_default=False)] = None,
     backend: Annotated[str, typer.Option("--backend", "-b", help="rtl, hls4ml, or one that you installed.")] = "rtl",
-    part: Annotated[str, typer.Option("--part", "-p", help="Device, as its vendor spells it.")] = DEFAULT_PART,
-    clock_ns: Annotated[float, typer.Option("--clock-ns", help="Clock period in nanoseconds.")] = DEFAULT_CLOCK,
+    part: Annotated[
+        str | None, typer.Option("--part", "-p", help="Device, as its vendor spells it.", show_default=f"{DEFAULT_PART}, or the board's")
+    ] = None,
+    clock_ns: Annotated[
+        float | None, typer.Option("--clock-ns", help="Clock period in nanoseconds.", show_default=f"{DEFAULT_CLOCK:g}, or the board's")
+    ] = None,
+    template: Annotated[
+        str | None, typer.Option("--template", "-t", help="axis: streams, registers, benches and a board's project around the RTL.")
+    ] = None,
+    board: Annotated[
+        str | None, typer.Option("--board", help="Board of the template: one that comes with hgqc, or a TOML file.", show_default=False)
+    ] = None,
     name: Annotated[str, typer.Option("--name", "-n", help="Name of the project and of its top module or function.")] = DEFAULT_NAME,
     option: Annotated[list[str] | None, typer.Option("--option", "-O", metavar="KEY=VALUE", help="An option of the backend.")] = None,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="Directory to write.", show_default="NAME_BACKEND")] = None,
@@ -29,7 +42,6 @@ def command(
     if model is None and not list_options:
         raise typer.BadParameter("Name the model to export.", param_hint="MODEL.hgq")
     from hgq import plugins
-    from hgq.backend import Options
 
     chosen = plugins.backend(backend)
     if model is None or list_options:
@@ -40,7 +52,7 @@ def command(
     from hgq.output import refuse_existing
 
     # All that can be refused is refused before the work starts.
-    options = Options(part=part, clock_ns=clock_ns, name=name, extra=parse_options(option or []))
+    options = options_of(part, clock_ns, name, parse_options(option or []), backend, template, board)
     target = out or Path(f"{name}_{backend}")
     zipped = target.with_name(target.name + ".zip")
     if not target.is_dir() or any(target.iterdir()):
@@ -62,6 +74,36 @@ def command(
     for path in project.files:
         _output.result(f"  {path}  {len(project.data(path)):,} B")
     _output.done(f"{len(project.files)} files, digest {project.digest()[:16]}")
+
+
+def options_of(
+    part: str | None, clock_ns: float | None, name: str, extra: dict[str, str], backend: str, template: str | None, board: str | None
+) -> Options:
+    """What the arguments of `command` ask for; a board brings its part and its clock.
+
+    Raises:
+        ConfigError: a template of another backend, a board without one, or the reverse.
+    """
+    from hgq.backend import Options
+    from hgq.errors import ConfigError
+
+    if template is None and board is None:
+        return Options(part=part or DEFAULT_PART, clock_ns=clock_ns or DEFAULT_CLOCK, name=name, extra=extra)
+    if backend != "rtl" or template is None or board is None:
+        raise ConfigError(
+            "A template goes around the RTL, for a board.",
+            where="--template and --board",
+            expected="both, with --backend rtl",
+            received=f"--template {template}, --board {board}, --backend {backend}",
+            fix="For hls4ml's own accelerator projects take --backend hls4ml --option backend=VivadoAccelerator."
+            if backend == "hls4ml"
+            else None,
+        )
+    from hgq.plugins import backend as backend_named
+
+    found = backend_named("rtl").on_board(board)  # type: ignore[attr-defined]
+    more = {**extra, "template": template, "board": board}
+    return Options(part=part or found.part, clock_ns=clock_ns or found.clock_ns, name=name, extra=more)
 
 
 def parse_options(pairs: list[str]) -> dict[str, str]:

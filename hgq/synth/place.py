@@ -77,7 +77,7 @@ def route(netlist: Path, target: Target, options: Options, timeout_s: float, tel
     if program is None:
         raise ToolNotFound("nextpnr is not installed.", expected=" or ".join(PROGRAMS[target.name]), fix='pip install "hgqc[synth]"')
     folder = netlist.parent
-    size, package, speed = _ecp5(options.part)
+    size, package, speed = nextpnr_part(options.part)
     tell(f"{Path(program).name} places and routes …")
     asked = (
         f"--{size} --package {package} --speed {speed} --freq {1000 / options.clock_ns:.3f} --seed {SEED} --json {netlist.name} "
@@ -93,7 +93,7 @@ def route(netlist: Path, target: Target, options: Options, timeout_s: float, tel
     return Placed(round(min(clocks), 2) if clocks else None, used)
 
 
-def _ecp5(part: str) -> tuple[str, str, str]:
+def nextpnr_part(part: str) -> tuple[str, str, str]:
     """Size, package and speed grade in the words of nextpnr: ``lfe5u-85f-6bg381c`` is ``85k``, ``CABGA381``, ``6``."""
     match = re.fullmatch(r"lfe5um?-(\d+)f-([678])(bg|mg)(\d{3})[ci]?", part.lower())
     if match is None:

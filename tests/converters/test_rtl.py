@@ -301,7 +301,7 @@ def test_zero_width_input_and_zero_outputs():
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        ({"flavour": "vhdl"}, r"no such option.*flavor, latency_cutoff, stages, ternary_fuse.*Did you mean 'flavor'\?"),
+        ({"flavour": "vhdl"}, r"no such option.*board, flavor, latency_cutoff, stages, template, ternary_fuse.*Did you mean 'flavor'\?"),
         ({"flavor": "chisel"}, r"'flavor'.*no such value.*Expected: verilog or vhdl.*'chisel'"),
         ({"latency_cutoff": "0.2"}, r"'latency_cutoff'.*a number from 1 to 1000.*'0\.2'"),
         ({"latency_cutoff": "nan"}, r"a number from 1 to 1000.*'nan'"),
@@ -322,7 +322,7 @@ def test_unknown_part():
 
 
 def test_options_are_explained():
-    assert set(rtl.options()) == {"flavor", "latency_cutoff", "stages", "ternary_fuse"}
+    assert set(rtl.options()) == {"flavor", "latency_cutoff", "stages", "ternary_fuse", "template", "board"}
     assert all("default" in text or "instead of" in text for text in rtl.options().values())
 
 

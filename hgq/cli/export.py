@@ -88,7 +88,8 @@ def options_of(
     from hgq.errors import ConfigError
 
     if template is None and board is None:
-        return Options(part=part or DEFAULT_PART, clock_ns=clock_ns or DEFAULT_CLOCK, name=name, extra=extra)
+        clock_ns = DEFAULT_CLOCK if clock_ns is None else clock_ns
+        return Options(part=DEFAULT_PART if part is None else part, clock_ns=clock_ns, name=name, extra=extra)
     if backend != "rtl" or template is None or board is None:
         raise ConfigError(
             "A template goes around the RTL, for a board.",
@@ -103,7 +104,8 @@ def options_of(
 
     found = backend_named("rtl").on_board(board)  # type: ignore[attr-defined]
     more = {**extra, "template": template, "board": board}
-    return Options(part=part or found.part, clock_ns=clock_ns or found.clock_ns, name=name, extra=more)
+    clock_ns = found.clock_ns if clock_ns is None else clock_ns
+    return Options(part=found.part if part is None else part, clock_ns=clock_ns, name=name, extra=more)
 
 
 def parse_options(pairs: list[str]) -> dict[str, str]:

@@ -113,6 +113,14 @@ class Backend(Protocol):
         """
         raise LoweringError(f"The backend {self.name!r} has no resource estimate.")
 
+    def pipelines(self, graph: Graph, options: Options) -> list[tuple[int, float]]:
+        """Every sensible number of stages with the delay of its longest one, in additions; a stage more is a cycle more.
+
+        Raises:
+            LoweringError: this backend has no pipeline.
+        """
+        raise LoweringError(f"The backend {self.name!r} has no pipeline to cut.", fix="Use `--backend rtl`.")
+
     def shares(self, graph: Graph, options: Options) -> dict[str, dict[str, NDArray[Any]]]:
         """For each node, arrays of the shape of its result: ``cost`` (that of `resources`, element by element), ``adders``,
         ``shared``, ``widest`` (additions that an element needs; how many of them others need too; bits of the widest).

@@ -242,11 +242,20 @@ class BudgetSection(Section):
 
 
 class ExportSection(Section):
-    """The firmware that the run's report is about."""
+    """The firmware that the run's report is about.
+
+    Args:
+        backends: Which.
+        part: Device.
+        clock_ns: Clock period asked for.
+        latency_ns: Most nanoseconds from input to output of the RTL. The pipeline is cut, and the clock made faster than `clock_ns`, so
+            that it is kept; where the model is too deep for that, training makes its sums shorter (`hgq.training.shallow`).
+    """
 
     backends: list[str] = ["rtl", "hls4ml"]
     part: str = "xcvu13p-flga2577-2-e"
     clock_ns: Annotated[float, Field(gt=0)] = 5.0
+    latency_ns: Annotated[float, Field(gt=0)] | None = None
 
 
 class VerifySection(Section):

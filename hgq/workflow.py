@@ -13,6 +13,7 @@ from hgq.backend import Options
 from hgq.config import Recipe
 from hgq.errors import HGQError
 from hgq.estimate import Estimate, estimate
+from hgq.estimate.plan import remembered
 from hgq.ir import file as hgq_file
 from hgq.output import write_file_atomically
 from hgq.report import report
@@ -64,7 +65,8 @@ def finish(
     for backend in export.backends:
         tell(f"estimating {backend} …")
         try:
-            estimates[backend] = estimate(graph, export.part, export.clock_ns, backend=backend)
+            options = _options(graph, recipe, backend)
+            estimates[backend] = estimate(graph, options.part, options.clock_ns, backend, options.extra)
         except HGQError as error:
             notes.append(f"No estimate for {backend}: {error.what}{f' {error.fix}' if error.fix else ''}")
     if estimates:
@@ -89,7 +91,7 @@ def _verify(graph: Any, recipe: Recipe, directory: Path, samples: int, model: An
     if recipe.model.build:  # its module may define layers that the .keras file needs
         user_function(recipe.model.build)
     model = load_model(directory / "model.keras") if model is None else model
-    options = {name: Options(part=recipe.export.part, clock_ns=recipe.export.clock_ns) for name in recipe.export.backends}
+    options = {name: _options(graph, recipe, name) for name in recipe.export.backends}
     return verify(
         graph,
         load_data(recipe).x_test,
@@ -100,6 +102,14 @@ def _verify(graph: Any, recipe: Recipe, directory: Path, samples: int, model: An
         workdir=workdir,
         tell=tell,
     )
+
+
+def _options(graph: Any, recipe: Recipe, backend: str) -> Options:
+    """As the recipe says, or with the pipeline that was chosen for its latency."""
+    chosen = remembered(graph) if backend == "rtl" else None
+    if chosen is None:
+        return Options(part=recipe.export.part, clock_ns=recipe.export.clock_ns)
+    return Options(part=chosen.part, clock_ns=chosen.clock_ns, extra=chosen.options)
 
 
 def _write(path: Path, content: Any) -> None:

@@ -172,6 +172,15 @@ class RTL(Backend):
         """The same as `summary`, under the name of the `Backend` protocol."""
         return self.summary(graph, options)
 
+    def pipelines(self, graph: Graph, options: Options) -> list[tuple[int, float]]:
+        """From one stage on; until the longest stage is one operation, or as short as `settings.SHORTEST_STAGE`."""
+        from .pipeline import depends_on_input, program
+        from .schedule import cuts
+        from .settings import SHORTEST_STAGE, settings_of
+
+        settings, done = settings_of(options), _traced(graph)
+        return cuts(program(done, settings), SHORTEST_STAGE) if depends_on_input(done) else []
+
     def shares(self, graph: Graph, options: Options) -> dict[str, dict[str, NDArray[Any]]]:
         """Whose the adders are, element by element; see `shares.shares`."""
         from .pipeline import depends_on_input

@@ -70,13 +70,23 @@ def pipelined(traced: Traced, settings: Settings) -> Pipeline:
         LoweringError: no output depends on an input, so there is no hardware to write.
     """
     _refuse_constant(traced)
+    comb = program(traced, settings)
     with lowering(traced):
-        comb = _fused(traced.comb) if settings.ternary_fuse else traced.comb
         fsm = pipeline(comb, cutoff=settings.latency_cutoff, stages=settings.stages)
     (inp,), (out,) = fsm.inp_signals, fsm.out_signals
     layout_in = layout_of(inputs_of(traced.graph), inp.precisions)
     layout_out = layout_of(outputs_of(traced.graph), out.precisions)
     return Pipeline(traced, comb, fsm, layout_in, layout_out)
+
+
+def program(traced: Traced, settings: Settings) -> Any:
+    """The program that is cut into stages.
+
+    Raises:
+        LoweringError: alkaid cannot fuse it.
+    """
+    with lowering(traced):
+        return _fused(traced.comb) if settings.ternary_fuse else traced.comb
 
 
 def _fused(comb: Any) -> Any:

@@ -8,6 +8,8 @@ pipeline with this property has fewer stages.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,33 +17,66 @@ from numpy.typing import NDArray
 
 SLACK = 1e-9
 BISECTIONS = 12
+QUICK = 4
 
 
-def pack(comb: Any, cutoff: float) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Stage of each operation, from 0, and when in its stage it ends, in additions."""
-    stage = np.zeros(len(comb.ops), np.int64)
-    end = np.zeros(len(comb.ops))
-    for index, op in enumerate(comb.ops):
+def pack(comb: Any, cutoff: float, delays: Sequence[float] | None = None) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Stage of each operation, from 0, and when in its stage it ends, in additions.
+
+    Args:
+        comb: alkaid's combinational program.
+        cutoff: Longest stage.
+        delays: What `delays_of` says, where it is known already.
+    """
+    stage, end = [0] * len(comb.ops), [0.0] * len(comb.ops)
+    for index, (op, delay) in enumerate(zip(comb.ops, delays or delays_of(comb), strict=True)):
         if not op.addr:
             continue
-        operands = list(op.addr)
-        delay = op.latency - max(comb.ops[operand].latency for operand in operands)
-        stage[index] = stage[operands].max()
-        start = max(end[operand] for operand in operands if stage[operand] == stage[index])
+        last, start = -1, 0.0
+        for operand in op.addr:  # plain numbers: this loop is most of the time of an estimate
+            if stage[operand] > last:
+                last, start = stage[operand], end[operand]
+            elif stage[operand] == last and end[operand] > start:
+                start = end[operand]
         if start > 0 and delay > 0 and start + delay > cutoff + SLACK:  # wires and inversions take no time, hence need no stage
-            stage[index] += 1
-            start = 0.0
-        end[index] = start + delay
-    return stage, end
+            last, start = last + 1, 0.0
+        stage[index], end[index] = last, start + delay
+    return np.array(stage, np.int64), np.array(end)
+
+
+def delays_of(comb: Any) -> list[float]:
+    """Delay of each operation by itself, in additions."""
+    return [op.latency - max((comb.ops[operand].latency for operand in op.addr), default=op.latency) for op in comb.ops]
 
 
 def shortest_cutoff(comb: Any, stages: int) -> float:
     """The least cutoff with which `pack` needs no more than `stages`."""
-    low, high = comb.latency[1] / (stages + 1), max(comb.latency[1], 1.0)
-    for _ in range(BISECTIONS):
+    return _bisect(comb, delays_of(comb), stages, comb.latency[1] / (stages + 1), max(comb.latency[1], 1.0), BISECTIONS)
+
+
+def _bisect(comb: Any, delays: Sequence[float], stages: int, low: float, high: float, times: int) -> float:
+    for _ in range(times):
         middle = (low + high) / 2
-        low, high = (low, middle) if pack(comb, middle)[0].max(initial=0) < stages else (middle, high)
+        low, high = (low, middle) if pack(comb, middle, delays)[0].max(initial=0) < stages else (middle, high)
     return high
+
+
+def cuts(comb: Any, shortest: float) -> list[tuple[int, float]]:
+    """(stages, delay of the longest), from one stage to stages of one operation or of `shortest`, for each number of operations in one.
+
+    Cutting to a number of stages (`pipeline`) may balance them a little better still.
+    """
+    delays, found = delays_of(comb), dict[int, float]()
+    unit = max(max(delays, default=0.0), shortest)
+    depth = max(float(comb.latency[1]), unit)
+    count = math.ceil(depth / unit)
+    for operations in sorted({math.ceil(count / part) for part in range(1, count + 1)}):
+        stages = int(pack(comb, min(operations * unit, depth), delays)[0].max(initial=0)) + 1
+        found[stages] = min(found.get(stages, depth), operations * unit)
+    for stages, cutoff in found.items():
+        closest = _bisect(comb, delays, stages, min(depth / stages, cutoff), cutoff, QUICK)
+        found[stages] = float(pack(comb, closest, delays)[1].max(initial=0.0))
+    return sorted(found.items())
 
 
 def pipeline(comb: Any, *, cutoff: float | None = None, stages: int | None = None) -> Any:

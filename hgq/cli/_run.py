@@ -10,6 +10,7 @@ from hgq.cli import _keras, _output
 
 if TYPE_CHECKING:
     from hgq.config import Recipe
+    from hgq.training.result import Point
     from hgq.training.run import RunResult
     from hgq.workflow import Finished
 
@@ -71,11 +72,8 @@ def show(summary: dict[str, Any]) -> None:
             f"{TITLES[point['resource']]} asked": point["budget"] and round(point["budget"]),
             **({"LUT got (estimate)": point["lut"]} if point["lut"] is not None else {}),
             "EBOPs got": point["ebops"],
-            "budget": ""
-            if point["budget"] is None
-            else "met"
-            if point["within"]
-            else f"MISSED by {100 * ((point['lut'] or point['ebops']) / point['budget'] - 1):+.1f} %",
+            **_timing(point),
+            "budget": _judged(point),
         }
         for point in summary["points"]
     ]
@@ -89,6 +87,24 @@ def show(summary: dict[str, Any]) -> None:
     for note in summary["notes"]:
         _output.warning(note)
     _output.result(f"Report: {summary['report']}")
+
+
+def _timing(point: dict[str, Any]) -> dict[str, Any]:
+    if point["latency_budget_ns"] is None:
+        return {}
+    cycles = f", {point['latency_cycles']} cycles" if point["latency_cycles"] is not None else ""
+    return {"ns asked": point["latency_budget_ns"], "ns got (estimate)": f"{point['latency_ns'] or 0:.1f}{cycles}"}
+
+
+def _judged(point: dict[str, Any]) -> str:
+    if point["budget"] is None and point["latency_budget_ns"] is None:
+        return ""
+    if point["within"]:
+        return "met"
+    slow = point["latency_budget_ns"] is not None and point["clock_ns"] is None
+    over = (point["lut"] or point["ebops"]) / point["budget"] - 1 if point["budget"] else 0.0
+    parts = [f"by {100 * over:+.1f} %"] if over and not (slow and abs(over) < 0.05) else []
+    return " and ".join(["MISSED", *parts, *(["too slow"] if slow else [])]).replace("MISSED and", "MISSED")
 
 
 def judge(result: RunResult, finished: Finished) -> None:
@@ -109,10 +125,20 @@ def judge(result: RunResult, finished: Finished) -> None:
         raise BudgetError(
             "A budget was missed.",
             where=str(result.directory),
-            expected="; ".join(f"{point.budget:,.0f} {TITLES[point.resource]}" for point in missed if point.budget is not None),
-            received="; ".join(f"{point.spent:,}" for point in missed),
+            expected="; ".join(_asked(point) for point in missed),
+            received="; ".join(_got(point) for point in missed),
             fix="Train for more epochs (train.epochs), or start from other bits or layers.",
         )
+
+
+def _asked(point: Point) -> str:
+    parts = [f"{point.budget:,.0f} {TITLES[point.resource]}"] if point.budget is not None else []
+    return " and ".join([*parts, *([f"{point.latency_budget_ns:g} ns"] if point.latency_budget_ns is not None else [])])
+
+
+def _got(point: Point) -> str:
+    parts = [f"{point.spent:,}"] if point.budget is not None else []
+    return " and ".join([*parts, *([f"{point.latency_ns:.1f} ns"] if point.latency_ns is not None else [])])
 
 
 def _estimate_row(estimate: Any) -> dict[str, Any]:

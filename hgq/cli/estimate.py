@@ -2,36 +2,61 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hgq.cli import _output, _synth
-from hgq.cli.export import DEFAULT_CLOCK, DEFAULT_PART, parse_options
+from hgq.cli import _learning, _output, _synth
+from hgq.cli._pipeline import DEFAULT_CLOCK, DEFAULT_PART, OF_THE_MODEL, choose
+from hgq.cli.export import parse_options
 
 if TYPE_CHECKING:
     from hgq.estimate import Estimate, Interval
 
 
 def command(
-    model: _output.ModelFile,
-    part: Annotated[str, typer.Option("--part", "-p", help="Device, as its vendor spells it, or a board such as pynq-z2.")] = DEFAULT_PART,
-    clock_ns: Annotated[float, typer.Option("--clock-ns", help="Clock period asked for, in nanoseconds.")] = DEFAULT_CLOCK,
+    model: Annotated[Path | None, typer.Argument(metavar="MODEL.hgq", help="A frozen model.", show_default=False)] = None,
+    part: Annotated[
+        str | None,
+        typer.Option(
+            "--part", "-p", help="Device, as its vendor spells it, or a board (pynq-z2).", show_default=OF_THE_MODEL + DEFAULT_PART
+        ),
+    ] = None,
+    clock_ns: Annotated[
+        float | None, typer.Option("--clock-ns", help="Clock period asked for, in ns.", show_default=f"{OF_THE_MODEL}{DEFAULT_CLOCK:g}")
+    ] = None,
+    latency_ns: Annotated[
+        float | None, typer.Option("--latency-ns", help="Cut the pipeline of the RTL so that it takes no longer.")
+    ] = None,
     backend: Annotated[str, typer.Option("--backend", "-b", help="rtl, hls4ml, or one that you installed.")] = "rtl",
     option: Annotated[list[str] | None, typer.Option("--option", "-O", metavar="KEY=VALUE", help="An option of the backend.")] = None,
     synth: Annotated[bool, typer.Option("--synth", help="Check it: synthesise the RTL by Yosys, whole and layer by layer.")] = False,
     route: Annotated[bool, typer.Option("--route", help="With --synth: place and route too, for the real clock (ECP5).")] = False,
     timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds for each run of the synthesiser.")] = 1800.0,
+    learn: Annotated[
+        Path | None, typer.Option("--learn", help="Learn from the reports of your vendor's tool: a folder of exported projects with them.")
+    ] = None,
+    learned: Annotated[bool, typer.Option("--learned", help="List what was learned.")] = False,
+    forget: Annotated[str | None, typer.Option("--forget", metavar="PART|all", help="Forget what was learned about a part.")] = None,
     as_json: _output.AsJson = False,
 ) -> None:
     """Estimate LUT, FF, DSP, block RAM, latency and II, per layer and in all, with ranges and their basis.
 
-    With --synth a real synthesiser checks it here, without a vendor's tools; its answers are kept.
+    With --synth a real synthesiser checks it here, without a vendor's tools; its answers are kept. With --learn the reports of your own
+    Vivado, Vitis HLS or Quartus runs correct the estimates for their parts from then on.
     """
+    if learn is not None or learned or forget is not None:
+        _learning.run(learn, forget, as_json)
+        if model is None or as_json:
+            return
+    if model is None:
+        raise typer.BadParameter("Name the model to estimate.", param_hint="MODEL.hgq")
     from hgq.estimate import estimate
     from hgq.ir import file
 
     graph, options = file.load(model), parse_options(option or [])
+    part, clock_ns, options = choose(graph, backend, part, clock_ns, options, latency_ns)
     found = estimate(graph, part, clock_ns, backend, options)
     checked = _synth.synthesise(graph, found, options, route, timeout_s) if synth or route else None
     if as_json:

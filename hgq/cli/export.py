@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hgq.cli import _output
+from hgq.cli._pipeline import DEFAULT_CLOCK, DEFAULT_PART, OF_THE_MODEL, choose
 
 if TYPE_CHECKING:
     from hgq.backend import Options
 
-DEFAULT_PART, DEFAULT_CLOCK, DEFAULT_NAME = "xcvu13p-flga2577-2-e", 5.0, "hgq_top"
+DEFAULT_NAME = "hgq_top"
 
 
 def command(
     model: Annotated[Path | None, typer.Argument(metavar="MODEL.hgq", help="A frozen model.", show_default=False)] = None,
     backend: Annotated[str, typer.Option("--backend", "-b", help="rtl, hls4ml, or one that you installed.")] = "rtl",
     part: Annotated[
-        str | None, typer.Option("--part", "-p", help="Device, as its vendor spells it.", show_default=f"{DEFAULT_PART}, or the board's")
+        str | None,
+        typer.Option("--part", "-p", help="Device, as its vendor spells it.", show_default=f"the board's, {OF_THE_MODEL}{DEFAULT_PART}"),
     ] = None,
     clock_ns: Annotated[
-        float | None, typer.Option("--clock-ns", help="Clock period in nanoseconds.", show_default=f"{DEFAULT_CLOCK:g}, or the board's")
+        float | None,
+        typer.Option("--clock-ns", help="Clock period in nanoseconds.", show_default=f"the board's, {OF_THE_MODEL}{DEFAULT_CLOCK:g}"),
+    ] = None,
+    latency_ns: Annotated[
+        float | None, typer.Option("--latency-ns", help="Cut the pipeline of the RTL so that it takes no longer.", show_default=False)
     ] = None,
     template: Annotated[
         str | None, typer.Option("--template", "-t", help="axis: streams, registers, benches and a board's project around the RTL.")
@@ -60,6 +67,10 @@ def command(
     if archive:
         refuse_existing(zipped, force)
     graph = file.load(model)
+    if board is not None:
+        part, clock_ns = options.part, options.clock_ns
+    part, clock_ns, extra = choose(graph, backend, part, clock_ns, dict(options.extra), latency_ns)
+    options = replace(options, part=part, clock_ns=clock_ns, extra=extra)
     _output.progress(f"{backend}: lowering {len(graph.nodes)} nodes …")
     project = chosen.emit(graph, options)
     written = [project.write(target, force=force)]

@@ -20,6 +20,10 @@ def command(
         list[float] | None,
         typer.Option("--lut", help="Budget in LUTs of the RTL on the recipe's part, instead.", show_default="the recipe's"),
     ] = None,
+    latency_ns: Annotated[
+        float | None,
+        typer.Option("--latency-ns", help="Most nanoseconds from input to output of the RTL, besides.", show_default="the recipe's"),
+    ] = None,
     data: Annotated[Path | None, typer.Option("--data", help="The .npz file to learn from.", show_default="the recipe's")] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", help="Epochs for each budget.", show_default="the recipe's")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Of everything random.", show_default="the recipe's")] = None,
@@ -55,6 +59,8 @@ def command(
         changes["data"] = {"path": str(data), "name": None}
     if ebops or lut:
         changes["budget"] = {"ebops": ebops or [], "lut": lut or []}
+    if latency_ns is not None:
+        changes["export"] = {"latency_ns": latency_ns}
     if epochs is not None:
         changes.setdefault("train", {})["epochs"] = epochs
     if seed is not None:
@@ -75,6 +81,7 @@ def command(
     options += "".join(
         f" --{name} {shlex.quote(str(value))}"
         for name, value in (
+            ("latency-ns", latency_ns),
             ("data", data),
             ("epochs", epochs),
             ("seed", seed),

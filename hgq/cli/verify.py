@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from hgq.cli import _keras, _output
-from hgq.cli.export import DEFAULT_CLOCK, DEFAULT_PART, parse_options
+from hgq.cli._pipeline import DEFAULT_CLOCK, DEFAULT_PART
+from hgq.cli.export import parse_options
 
 
 def command(

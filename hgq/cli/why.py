@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hgq.cli import _output
-from hgq.cli.export import DEFAULT_CLOCK, DEFAULT_PART, parse_options
+from hgq.cli._pipeline import DEFAULT_CLOCK, DEFAULT_PART, OF_THE_MODEL, choose
+from hgq.cli.export import parse_options
 
 if TYPE_CHECKING:
     from hgq.estimate.kernels import Kernel
@@ -21,8 +22,15 @@ def command(
         str | None,
         typer.Argument(metavar="[LAYER|LAYER\\[INDEX]]", help="A layer, dense_1; an output of it, dense_1[3]; a weight, dense_1[0,3]."),
     ] = None,
-    part: Annotated[str, typer.Option("--part", "-p", help="Device, as its vendor spells it, or a board such as pynq-z2.")] = DEFAULT_PART,
-    clock_ns: Annotated[float, typer.Option("--clock-ns", help="Clock period asked for, in nanoseconds.")] = DEFAULT_CLOCK,
+    part: Annotated[
+        str | None,
+        typer.Option(
+            "--part", "-p", help="Device, as its vendor spells it, or a board (pynq-z2).", show_default=OF_THE_MODEL + DEFAULT_PART
+        ),
+    ] = None,
+    clock_ns: Annotated[
+        float | None, typer.Option("--clock-ns", help="Clock period asked for, in ns.", show_default=f"{OF_THE_MODEL}{DEFAULT_CLOCK:g}")
+    ] = None,
     option: Annotated[list[str] | None, typer.Option("--option", "-O", metavar="KEY=VALUE", help="An option of the rtl backend.")] = None,
     top: Annotated[int, typer.Option("--top", min=1, help="Show so many, the dearest first.")] = 20,
     what_if: Annotated[
@@ -34,7 +42,8 @@ def command(
     from hgq.estimate.why import Why
     from hgq.ir import file
 
-    asked = Why(file.load(model), part, clock_ns, parse_options(option or []))
+    graph = file.load(model)
+    asked = Why(graph, *choose(graph, "rtl", part, clock_ns, parse_options(option or [])))
     if of is None:
         answer: dict[str, Any] = {**asked.to_dict(), "based_on": list(asked.found.basis)}
     else:

@@ -93,6 +93,13 @@ def _hls(delay_ns: Interval, device: Device, lut: Interval, clock_ns: float, tur
     )
 
 
+def with_period(timing: Latency, reached: Interval, clock_ns: float) -> Latency:
+    """The same cycles with another shortest period."""
+    if timing.cycles.is_exact and timing.cycles.value == 0:
+        return Latency(timing.cycles, timing.interval, reached, reached, _meets(reached, clock_ns))
+    return _timed(timing.cycles, timing.interval, reached, clock_ns)
+
+
 def _timed(cycles: Interval, interval: Interval, reached: Interval, clock_ns: float) -> Latency:
     runs_at = Interval(max(reached.low, clock_ns), max(reached.value, clock_ns), max(reached.high, clock_ns))
     return Latency(cycles, interval, reached, cycles * runs_at, _meets(reached, clock_ns))

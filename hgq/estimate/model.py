@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from hgq.backend import Options, check_extra
@@ -16,6 +16,7 @@ from hgq.estimate.structure import Structure
 from hgq.ir.graph import Graph
 from hgq.plugins import backend as backend_named
 
+TITLES = {"lut": "LUT", "ff": "FF", "period_ns": "period"}
 STRATEGIES = ("latency", "distributed_arithmetic")
 
 
@@ -103,7 +104,15 @@ class Estimate:
 
 
 def estimate(graph: Graph, part: str, clock_ns: float, backend: str = "rtl", options: Mapping[str, str] | None = None) -> Estimate:
-    """What `graph` will cost.
+    """What `graph` will cost; `prior`, corrected by what was learned from the user's own reports (`hgq.estimate.learning`).
+
+    Args and errors are those of `prior`.
+    """
+    return _learned(prior(graph, part, clock_ns, backend, options))
+
+
+def prior(graph: Graph, part: str, clock_ns: float, backend: str = "rtl", options: Mapping[str, str] | None = None) -> Estimate:
+    """What `graph` will cost by our own calibration.
 
     Args:
         graph: A frozen model.
@@ -124,8 +133,7 @@ def estimate(graph: Graph, part: str, clock_ns: float, backend: str = "rtl", opt
         strategy, structure, counts, timing, basis = _hls4ml(graph, device, asked, sum(ebops.values()))
     else:
         strategy, structure = "adder_graph", _structure(graph, backend, asked)
-        counts = resources.adder_graph(structure, device)
-        timing = latency.of_pipeline(structure, device, counts.lut, clock_ns)
+        counts, timing = from_structure(structure, device, clock_ns)
         fitted = device.family.fits if structure.counts else {}
         texts = {**device.family.basis, **{name: fit.basis for name, fit in fitted.items()}}
         basis = (f"LUT: {texts['lut']}", f"FF: {texts['ff']}", "cycles and II: exact, from the pipeline that is written", texts["period"])
@@ -133,6 +141,38 @@ def estimate(graph: Graph, part: str, clock_ns: float, backend: str = "rtl", opt
     basis = ("EBOPs: exact, declared data bits x effective constant bits", *basis)
     digest = graph.digest()
     return Estimate(graph.name, digest, backend, strategy, device, clock_ns, sum(ebops.values()), counts, timing, layers, basis)
+
+
+def from_structure(structure: Structure, device: Device, clock_ns: float) -> tuple[Counts, latency.Latency]:
+    """Counts and timing of an adder graph."""
+    counts = resources.adder_graph(structure, device)
+    return counts, latency.of_pipeline(structure, device, counts.lut, clock_ns)
+
+
+def _learned(found: Estimate) -> Estimate:
+    from hgq.estimate.learning import corrections
+
+    counts, timing = found.counts, found.timing
+    ranges = {"lut": counts.lut, "ff": counts.ff, "period_ns": timing.period_ns}
+    factors = {key: part * (1 / part.value) for key, part in ranges.items() if part is not None and part.value > 0}
+    learned = corrections(found.device, found.strategy, factors)
+    if not learned:
+        return found
+    texts = [
+        f"{TITLES[key]}: x {one.factor.value:.3f} after {one.measurements} of your own reports on this part (they say {one.mean:.3f})"
+        for key, one in learned.items()
+    ]
+    layers = found.layers
+    if lut := learned.get("lut"):
+        counts = replace(counts, lut=lut.apply(counts.lut).rounded())
+        layers = tuple(
+            replace(row, counts=replace(row.counts, lut=lut.apply(row.counts.lut).rounded()) if row.counts else None) for row in layers
+        )
+    if (ff := learned.get("ff")) and counts.ff is not None:
+        counts = replace(counts, ff=ff.apply(counts.ff).rounded())
+    if period := learned.get("period_ns"):
+        timing = latency.with_period(timing, period.apply(timing.period_ns), found.clock_ns)
+    return replace(found, counts=counts, timing=timing, layers=layers, basis=(*found.basis, *texts))
 
 
 def _hls4ml(

@@ -28,6 +28,10 @@ class Point:
         within: Whether what it takes of `resource` lies in ``[(1 - tolerance) * budget, budget]``; True without a budget.
         resource: ``ebops`` or ``lut``: what training charged for.
         lut: LUTs of its RTL by `hgq estimate`, where that was the resource.
+        latency_budget_ns: Nanoseconds from input to output that were asked for, or None.
+        latency_ns: Those of its RTL by `hgq estimate`, with the pipeline that was chosen for it (in the meta data of the .hgq file).
+        latency_cycles: Clock cycles of that pipeline.
+        clock_ns: Clock period of that pipeline; None where no pipeline is within the latency.
     """
 
     budget: float | None
@@ -41,6 +45,10 @@ class Point:
     within: bool
     resource: str = "ebops"
     lut: int | None = None
+    latency_budget_ns: float | None = None
+    latency_ns: float | None = None
+    latency_cycles: int | None = None
+    clock_ns: float | None = None
 
     @property
     def spent(self) -> int:

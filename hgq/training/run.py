@@ -24,8 +24,8 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +36,11 @@ from hgq.calibrate import calibrate
 from hgq.config import Recipe
 from hgq.datasets import Dataset
 from hgq.errors import ConfigError, OutputError
-from hgq.estimate import estimate
+from hgq.estimate import device_of
 from hgq.estimate.ebops import ebops_of
+from hgq.estimate.plan import fastest_cut
 from hgq.freeze import freeze
 from hgq.ir import file as hgq_file
-from hgq.ir.graph import Graph
 from hgq.output import write_file_atomically, writing
 from hgq.training import checkpoint
 from hgq.training.beta import BetaSchedule
@@ -48,13 +48,16 @@ from hgq.training.bits import BitHistogram
 from hgq.training.budget import Budget
 from hgq.training.build import build_model
 from hgq.training.finetune import triangular
+from hgq.training.firmware import Firmware
 from hgq.training.health import GradientHealth
 from hgq.training.loop import Loop, score
 from hgq.training.pareto import ParetoFront
 from hgq.training.progress import Progress
+from hgq.training.reach import refuse_budget, refuse_latency, refuse_timing
 from hgq.training.result import FILE as RESULT
 from hgq.training.result import Point, RunResult
 from hgq.training.select import Select
+from hgq.training.shallow import Shallow
 
 log = logging.getLogger("hgq.training")
 
@@ -107,6 +110,7 @@ def train(
         DataError: data that cannot be used.
         OutputError: `out` holds something already, or cannot be written.
         FileFormatError: a checkpoint that is damaged.
+        BudgetError: a budget, clock or latency that cannot be reached; nothing is trained or written then.
     """
     directory = Path(out)
     if not isinstance(recipe, Recipe):
@@ -114,12 +118,14 @@ def train(
     finished = _check_directory(directory, recipe, resume)
     if finished is not None:
         return finished
+    refuse_timing(recipe)
     tell("loading data and building the model …")
     run = _Run(recipe, directory, progress, list(callbacks))
     if resume and run.checkpoint.is_file():
         run.restore()
         tell(f"resuming after epoch {run.epoch} …")
     else:
+        run.refuse_unreachable()
         with writing(directory):
             directory.mkdir(parents=True, exist_ok=True)
         write_file_atomically(directory / "recipe.toml", recipe.to_toml(), force=True)
@@ -156,17 +162,6 @@ def _check_directory(directory: Path, recipe: Recipe, resume: bool) -> RunResult
     return RunResult.read(directory)
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    freezing = logging.getLogger("hgq.freeze")
-    before = freezing.disabled
-    freezing.disabled = True
-    try:
-        yield
-    finally:
-        freezing.disabled = before
-
-
 class _Run:
     """A run in progress."""
 
@@ -186,6 +181,7 @@ class _Run:
         )
         self.metric = "accuracy" if section.loss == "crossentropy" else "mse"
         self.monitor = "val_accuracy" if self.metric == "accuracy" else "val_loss"
+        self.firmware = Firmware(recipe, self.calibrate)
         self.epoch, self.seconds, self.history = 0, 0.0, list[dict[str, float]]()
         self._extra_epochs: dict[int, int] = {}
         self.budget = self.select = None
@@ -199,16 +195,24 @@ class _Run:
                 beta=asked.beta,
                 warmup=asked.warmup * section.epochs / self.stage_epochs,
                 ramp=asked.ramp * section.epochs / self.stage_epochs,
-                exact=self.frozen_cost,
+                exact=self.firmware.cost,
                 resource=asked.resource,
             )
             self.select = Select(self.budget, self.monitor, self.metric == "accuracy", lambda model: self.validate()[self.monitor])
+            self.select.accept = self.firmware.in_time
             self.control: keras.callbacks.Callback = self.budget
         else:
             beta = section.beta if section.beta is not None else 1e-6
             knots = [(knot.epoch, knot.beta, knot.shape) for knot in beta] if isinstance(beta, list) else beta
             self.control = BetaSchedule(knots)
         total = self.stage_epochs * (len(recipe.budget.targets) if recipe.budget else 1)
+        self.shallow: Shallow | None = None
+        if recipe.export.latency_ns is not None:
+            asked, measure = recipe.export, lambda: self.firmware.fastest(self.model)
+            every, start = max(1, section.epochs // 20), section.epochs // 10
+            self.shallow = Shallow(
+                self.model, recipe.export.latency_ns, asked.clock_ns, device_of(asked.part), measure, every=every, start=start
+            )
         self.pareto = ParetoFront(directory / "pareto", self.monitor, start_epoch=min(20, section.epochs // 5), spacing=0.1)
         self.bits = BitHistogram(directory / "bits.csv", every=max(1, total // 50))
         self.bar = Progress(total, self.monitor, progress)
@@ -216,7 +220,7 @@ class _Run:
         if section.gradient_health:
             batch = (self.data.x_train[: section.batch_size], self.data.y_train[: section.batch_size])
             self.health = GradientHealth(directory / "gradients.csv", *batch, every=max(1, total // 50))
-        steering = [self.control, *([self.select] if self.select else [])]
+        steering = [self.control, *([self.shallow] if self.shallow else []), *([self.select] if self.select else [])]
         own = [*steering, self.pareto, self.bits, *([self.health] if self.health else []), self.bar]
         self.total = total
         # Called one by one with the same logs, since `keras.callbacks.CallbackList` would keep what they add to the logs to itself.
@@ -265,7 +269,8 @@ class _Run:
     def _finished(self) -> bool:
         """Whether all epochs are over; at the end of a stage that has no model yet, asks for one more epoch."""
         if self.budget is None or self.select is None:
-            return self.epoch >= self.total
+            slow = self.epoch >= self.total and self.shallow is not None and not self.shallow.met
+            return self.epoch >= self.total + (round(OVERTIME * self.recipe.train.epochs) if slow else 0)
         if self.epoch:
             stage = self.budget.stage(self.epoch - 1)
             number = self.budget.stages.index(stage)
@@ -306,17 +311,11 @@ class _Run:
         """Set the ranges to what the training samples need."""
         calibrate(self.model, self.data.x_train, batch_size=1 << 15)
 
-    def frozen_cost(self, model: keras.Model) -> float:
-        """What the firmware would take of the budget's resource, were training over now. Calibrates the model."""
-        self.calibrate()
-        with _quiet():  # what freeze has to say counts at the end
-            graph = freeze(model)
-        return float(ebops_of(graph)) if self.recipe.resource == "ebops" else self.estimated_luts(graph)
-
-    def estimated_luts(self, graph: Graph) -> float:
-        """LUTs of the RTL on the recipe's part: the best guess of `hgq estimate`."""
-        section = self.recipe.export
-        return float(estimate(graph, section.part, section.clock_ns, "rtl").counts.lut.value)
+    def refuse_unreachable(self) -> None:
+        """Raise `BudgetError` for a budget or a latency that no training reaches; leaves the model as it is."""
+        refuse_budget(self.model, self.recipe, self.firmware.cost)
+        if self.shallow is not None:
+            refuse_latency(self.shallow)
 
     # ---- the run directory --------------------------------------------------------------------------------------------------------------
 
@@ -324,6 +323,8 @@ class _Run:
         parts: dict[str, Any] = {"pareto": self.pareto, "bits": self.bits}
         if self.health is not None:
             parts["health"] = self.health
+        if self.shallow is not None:
+            parts["shallow"] = self.shallow
         if self.budget is not None:
             parts |= {"budget": self.budget, "select": self.select}
         return parts
@@ -377,6 +378,9 @@ class _Run:
         val = self.validate()[f"val_{key}"]
         test = score(self.loop.predict(self.data.x_test), self.data.y_test, self.recipe.train.loss)[key]
         notes = {"data": self.data.name, "epoch": epoch, f"test_{self.metric}": round(test, 6), "test_samples": len(self.data.y_test)}
+        plan = self.firmware.plan(graph)
+        if plan is not None:
+            notes["pipeline"] = asdict(plan)
         if target is not None:
             notes[f"budget_{self.recipe.resource}"] = target
         place = self.directory / folder
@@ -385,8 +389,11 @@ class _Run:
             self.model.save(place / "model.keras")
         hgq_file.save(graph.with_(meta={**graph.meta, **notes}), place / "model.hgq", force=True)
         tolerance = self.recipe.budget.tolerance if self.recipe.budget else 0.0
-        lut = round(self.estimated_luts(graph)) if self.recipe.resource == "lut" else None
+        lut = round(self.firmware.luts(graph)) if self.recipe.resource == "lut" else None
         spent = ebops if lut is None else lut
-        within = target is None or (1 - tolerance) * target <= spent <= target
+        wanted = self.recipe.export.latency_ns
+        within = (target is None or (1 - tolerance) * target <= spent <= target) and (wanted is None or plan is not None)
+        cut = plan or (None if wanted is None else fastest_cut(graph, self.recipe.export.part, self.recipe.export.clock_ns))
+        timing = (wanted, cut.ns if cut else None, cut.cycles if cut else None, plan.clock_ns if plan else None)
         files = (f"{folder}model.keras", f"{folder}model.hgq")
-        return Point(target, ebops, epoch, val, test, len(self.data.y_test), *files, within, self.recipe.resource, lut)
+        return Point(target, ebops, epoch, val, test, len(self.data.y_test), *files, within, self.recipe.resource, lut, *timing)

@@ -39,6 +39,8 @@ class Select(keras.callbacks.Callback):
     def __init__(self, budget: Budget, metric: str, higher_is_better: bool, score: Callable[[keras.Model], float]) -> None:
         super().__init__()
         self.budget, self.metric, self.higher_is_better, self._score = budget, metric, higher_is_better, score
+        self.accept: Callable[[], bool] = lambda: True
+        """Whether the model that the budget has just measured may be chosen."""
         self.chosen: dict[int, Chosen] = {}
         self._weights: dict[int, list[Any]] = {}
 
@@ -55,7 +57,7 @@ class Select(keras.callbacks.Callback):
             return
         ebops = self.budget.measure(logs[self.budget.resource])
         metric = self._score(self.model)
-        if self._inside(stage, ebops, 0.0) and self._better(number, metric):
+        if self._inside(stage, ebops, 0.0) and self._better(number, metric) and self.accept():
             self._keep(number, Chosen(stage.target, epoch, ebops, metric))
 
     def _keep(self, number: int, chosen: Chosen) -> None:

@@ -1,0 +1,53 @@
+"""Which part, clock and pipeline a command is about: what the user says, else what the model was trained for, else the defaults."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hgq.cli import _output
+
+if TYPE_CHECKING:
+    from hgq.ir.graph import Graph
+
+DEFAULT_PART, DEFAULT_CLOCK = "xcvu13p-flga2577-2-e", 5.0
+OF_THE_MODEL = "what the model was trained for, else "
+CUTS = ("stages", "latency_cutoff")
+
+
+def choose(
+    graph: Graph, backend: str, part: str | None, clock_ns: float | None, options: dict[str, str], latency_ns: float | None = None
+) -> tuple[str, float, dict[str, str]]:
+    """Part, clock and options of the backend.
+
+    Args:
+        graph: A frozen model; one trained with ``--latency-ns`` remembers its pipeline.
+        backend: Only the rtl backend has a pipeline to choose.
+        part: As given, or None.
+        clock_ns: As given, or None.
+        options: As given.
+        latency_ns: Nanoseconds from input to output that the pipeline must keep, or None.
+
+    Raises:
+        BudgetError: no pipeline of this graph is that fast.
+        ConfigError: a latency for another backend, or with a pipeline that is given.
+    """
+    from hgq.errors import ConfigError
+    from hgq.estimate.plan import plan, remembered
+
+    given = [key for key in CUTS if key in options]
+    if latency_ns is not None:
+        if backend != "rtl" or given:
+            raise ConfigError(
+                "The pipeline is not free to be cut for a latency.",
+                where="--latency-ns",
+                expected="--backend rtl, and neither --option stages nor --option latency_cutoff",
+                received=f"--backend {backend}" + "".join(f" --option {key}={options[key]}" for key in given),
+            )
+        made, _ = plan(graph, part or DEFAULT_PART, clock_ns or DEFAULT_CLOCK, latency_ns, options)
+        _output.progress(f"{latency_ns:g} ns: {made.cycles} cycles of {made.clock_ns:g} ns, option stages={made.stages}")
+        return part or DEFAULT_PART, made.clock_ns, {**options, **made.options}
+    kept = remembered(graph)
+    if kept is not None and backend == "rtl" and part in (None, kept.part) and clock_ns is None and not given:
+        _output.progress(f"trained for {kept.wanted_ns:g} ns: {kept.part}, clock of {kept.clock_ns:g} ns, option stages={kept.stages}")
+        return kept.part, kept.clock_ns, {**options, "stages": str(kept.stages)}
+    return part or DEFAULT_PART, clock_ns or DEFAULT_CLOCK, options

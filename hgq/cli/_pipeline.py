@@ -43,11 +43,11 @@ def choose(
                 expected="--backend rtl, and neither --option stages nor --option latency_cutoff",
                 received=f"--backend {backend}" + "".join(f" --option {key}={options[key]}" for key in given),
             )
-        made, _ = plan(graph, part or DEFAULT_PART, clock_ns or DEFAULT_CLOCK, latency_ns, options)
+        made, _ = plan(graph, part or DEFAULT_PART, DEFAULT_CLOCK if clock_ns is None else clock_ns, latency_ns, options)
         _output.progress(f"{latency_ns:g} ns: {made.cycles} cycles of {made.clock_ns:g} ns, option stages={made.stages}")
         return part or DEFAULT_PART, made.clock_ns, {**options, **made.options}
     kept = remembered(graph)
     if kept is not None and backend == "rtl" and part in (None, kept.part) and clock_ns is None and not given:
         _output.progress(f"trained for {kept.wanted_ns:g} ns: {kept.part}, clock of {kept.clock_ns:g} ns, option stages={kept.stages}")
         return kept.part, kept.clock_ns, {**options, "stages": str(kept.stages)}
-    return part or DEFAULT_PART, clock_ns or DEFAULT_CLOCK, options
+    return part or DEFAULT_PART, DEFAULT_CLOCK if clock_ns is None else clock_ns, options

@@ -101,6 +101,18 @@ def build(program: Program, options: Options, settings: Settings, target: Path) 
     Raises:
         LoweringError: a pass failed, or changed a layer or type.
     """
+    model = _graph(program, options, settings, target)
+    # hls4ml calls a function that it does not write where the nearest reuse factor that it can unroll is 1
+    nodes = [model.graph[layer["name"]] for layer in program.layers if layer["name"] in model.graph]
+    unshared = [node.name for node in nodes if node.get_attr("strategy") == "resource_unrolled" and int(node.get_attr("reuse_factor")) == 1]
+    if unshared:
+        model = _graph(program, options, settings, target, frozenset(unshared))
+    _check_types(model, program, settings)
+    return model
+
+
+def _graph(program: Program, options: Options, settings: Settings, target: Path, unshared: frozenset[str] = frozenset()) -> Any:
+    """The same, unchecked; `unshared` are the layers that take the strategy resource instead of resource_unrolled."""
     from hls4ml.model.graph import ModelGraph
     from hls4ml.utils.config import create_config
 
@@ -123,14 +135,13 @@ def build(program: Program, options: Options, settings: Settings, target: Path) 
             "BitExact": False,  # the types stated below are exact already
         },
         "LayerName": {
-            layer["name"]: {"Precision": dict(program.types[layer["name"]])}
-            | _sharing(program.sources[layer["name"]], settings, layer["class_name"])
+            layer["name"]: {"Precision": dict(program.types[layer["name"]])} | _sharing(layer, program, settings, unshared)
             for layer in program.layers
         },
     }
     layers = [{**layer, "input_shape": layer.get("input_shape", [])} for layer in program.layers]
     try:
-        model = ModelGraph.from_layer_list(config, layers, list(program.inputs.values()), list(program.outputs.values()))
+        return ModelGraph.from_layer_list(config, layers, list(program.inputs.values()), list(program.outputs.values()))
     except Exception as error:
         raise LoweringError(
             "hls4ml could not take this model.",
@@ -138,8 +149,6 @@ def build(program: Program, options: Options, settings: Settings, target: Path) 
             received=f"{type(error).__name__}: {error}",
             fix="Export with --backend rtl, or report this with the .hgq file: a clean refusal should have come first.",
         ) from error
-    _check_types(model, program, settings)
-    return model
 
 
 def _flow_of(vendor: Vendor) -> str:
@@ -160,9 +169,12 @@ def _own_config(program: Program, settings: Settings) -> dict[str, Any]:
     return {}
 
 
-def _sharing(source: str, settings: Settings, kind: str) -> dict[str, Any]:
+def _sharing(layer: dict[str, Any], program: Program, settings: Settings, unshared: frozenset[str]) -> dict[str, Any]:
     """How a layer shares multipliers; layers without products refuse to be told."""
-    return {"Strategy": settings.strategy_of(source), "ReuseFactor": settings.reuse_of(source)} if kind in PRODUCTS else {}
+    if layer["class_name"] not in PRODUCTS:
+        return {}
+    source = program.sources[layer["name"]]
+    return {"Strategy": "resource" if layer["name"] in unshared else settings.strategy_of(source), "ReuseFactor": settings.reuse_of(source)}
 
 
 def _chosen(model: Any, program: Program) -> list[tuple[str, str, str, int]]:

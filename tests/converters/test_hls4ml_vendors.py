@@ -173,3 +173,13 @@ def test_spellings():
     assert DIALECTS["ap"].type("ufixed<8,3>") == "ap_ufixed<8,3>"
     assert DIALECTS["catapult"].type("ufixed<8,3>") == "ac_fixed<8,3,false>"
     assert DIALECTS["quartus"].cast(1, 3, 8, "RND_CONV", "SAT_SYM", "x") == "ac_fixed<8, 3, true, AC_RND_CONV, AC_SAT_SYM>(x)"
+
+
+def test_what_hls4ml_calls_unrolled_it_also_writes():
+    """Its head has reuse factors 1, 5, 10 and 20 only: the nearest to 2 is 1, which hls4ml would call and not write."""
+    project = HLS4ML().emit(mlp(), options("Vitis", strategy="resource_unrolled", reuse_factor="2"))
+    called = set(re.findall(r"dense_resource_unrolled_\d+", str(project.files["firmware/parameters.h"])))
+    written = set(re.findall(r"class (dense_resource_unrolled_\d+)", str(project.files["firmware/nnet_utils/nnet_code_gen.h"])))
+    assert len(called) == 1
+    assert called == written
+    assert re.search(r"\| head \| resource \| 1 \| 2 \|", str(project.files["README.md"]))

@@ -30,9 +30,9 @@ def command(
     force: _output.Force = False,
     as_json: _output.AsJson = False,
 ) -> None:
-    """Read a model of QKeras and write one of hgqc that predicts the same numbers; or give a float Keras model quantizers.
+    """Read a model of QKeras or HGQ2 and write one of hgqc that predicts the same numbers; or give a float Keras model quantizers.
 
-    QKeras need not be installed. A float model keeps its weights, and is to be trained for some epochs.
+    Neither need be installed. A float model keeps its weights, and is to be trained for some epochs.
     """
     from hgq.output import refuse_existing
 

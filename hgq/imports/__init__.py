@@ -13,7 +13,7 @@ import keras
 
 from hgq.errors import FileFormatError
 from hgq.freeze import load_model
-from hgq.imports import qkeras
+from hgq.imports import hgq2, qkeras
 from hgq.imports.files import open_model
 from hgq.imports.floats import quantize_model
 from hgq.imports.options import ImportOptions
@@ -63,6 +63,9 @@ def import_model(
     packages = {entry.package for entry in file.network.entries}
     if "hgqc" in packages:
         raise FileFormatError("This is a model of hgqc's already.", where=str(path), fix="`hgq freeze` takes it as it is.")
+    if "hgq" in packages:
+        model, notes = hgq2.convert(file, options)
+        return Imported(model, "hgq2", tuple(notes))
     if "qkeras" in packages or any(entry.class_name in qkeras.CLASSES for entry in file.network.entries):
         model, notes = qkeras.convert(file, options)
         return Imported(model, "qkeras", tuple(notes))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hgq.errors import ConfigError
+from hgq.layers import QBatchNormalization
 from hgq.numerics import Fixed
 from hgq.quantizers import FixedQuantizer, Quantizer
 
@@ -105,3 +107,18 @@ def _mantissa(values: Floats) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     mantissa = np.ldexp(fraction, 24).astype(np.int64)
     zeros = np.where(mantissa == 0, 0, np.log2(np.maximum(mantissa & -mantissa, 1)).astype(np.int64))
     return mantissa >> zeros, np.where(mantissa == 0, 0, 24 - exponent.astype(np.int64) - zeros)
+
+
+def affine_layer(scale: Fitted, offset: Fitted, **arguments: Any) -> tuple[QBatchNormalization, Callable[[Any], None]]:
+    """``x * scale + offset`` with these very numbers as a `QBatchNormalization`, and what sets its statistics once it is built."""
+    layer = QBatchNormalization(scale_quantizer=scale.identifier, offset_quantizer=offset.identifier, **arguments)
+
+    def prepare(layer: Any) -> None:
+        layer.moving_variance.assign(np.full(scale.values.shape, 1.0 - layer.epsilon))
+        layer.gamma.assign(scale.settle(layer.scale_quantizer))
+        layer.offset.assign(offset.settle(layer.offset_quantizer))
+        for got, wanted, quantizer in zip(layer.folded(), (scale, offset), (layer.scale_quantizer, layer.offset_quantizer), strict=True):
+            if (np.asarray(quantizer(got, training=False)) != wanted.values).any():
+                raise ConfigError("This batch normalisation cannot be had exactly.", where=f"layer {layer.name}", fix="Please report it.")
+
+    return layer, prepare

@@ -12,7 +12,7 @@ import numpy as np
 from hgq import layers
 from hgq.errors import ConfigError
 from hgq.imports.assembly import Assembly, Value, data_quantizer, stock_layer, widen
-from hgq.imports.constants import Fitted, any_numbers, on_grid, rounded, significant_bits
+from hgq.imports.constants import Fitted, affine_layer, any_numbers, on_grid, rounded, significant_bits
 from hgq.imports.files import ModelFile
 from hgq.imports.network import Entry
 from hgq.imports.options import SOFT_HEADS, ImportOptions
@@ -300,23 +300,9 @@ def _batch_norm(importer: Importer, entry: Entry, value: Value) -> Value:
 
 
 def affine(assembly: Assembly, value: Value, scale: Fitted, offset: Fitted, name: str) -> Value:
-    """``x * scale + offset`` with these very numbers, as a `QBatchNormalization` whose statistics are settled."""
-    layer = layers.QBatchNormalization(
-        scale_quantizer=scale.identifier,
-        offset_quantizer=offset.identifier,
-        input_quantizer=data_quantizer(assembly.holding(value, name)),
-        name=assembly.free_name(name),
-    )
-
-    def prepare(layer: Any) -> None:
-        layer.moving_variance.assign(np.full(scale.values.shape, 1.0 - layer.epsilon))
-        layer.gamma.assign(scale.settle(layer.scale_quantizer))
-        layer.offset.assign(offset.settle(layer.offset_quantizer))
-        for got, wanted, quantizer in zip(layer.folded(), (scale, offset), (layer.scale_quantizer, layer.offset_quantizer), strict=True):
-            wanted.settle(quantizer)
-            if (np.asarray(quantizer(got, training=False)) != wanted.values).any():
-                raise ConfigError("This batch normalisation cannot be had exactly.", where=f"layer {name}", fix="Please report it.")
-
+    """``x * scale + offset`` with these very numbers."""
+    quantizer = data_quantizer(assembly.holding(value, name))
+    layer, prepare = affine_layer(scale, offset, input_quantizer=quantizer, name=assembly.free_name(name))
     return assembly.apply(layer, value, prepare=prepare)
 
 

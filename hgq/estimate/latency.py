@@ -74,6 +74,18 @@ def of_hls_additions(structure: Structure, device: Device, lut: Interval, clock_
     return _hls(delay * (1 / (1 - HLS_UNCERTAINTY)), device, lut, clock_ns, turns)
 
 
+def of_hls_turns(cycles: Interval, interval: Interval, device: Device, lut: Interval, clock_ns: float) -> Latency:
+    """hls4ml's resource strategy: layers one after the other, each with its own turns."""
+    return _timed(cycles, interval, _hls_period(device, lut, clock_ns), clock_ns)
+
+
+def _hls_period(device: Device, lut: Interval, clock_ns: float) -> Interval:
+    """HLS fills a cycle up to the clock less its uncertainty, so a stage is never much faster than that."""
+    routed = period(device, 1.0, lut.value)
+    stage = Interval(1 - HLS_UNCERTAINTY, 0.87, 1.15) * clock_ns
+    return Interval(max(routed.low, stage.low), max(routed.value, stage.value), max(routed.high, stage.high))
+
+
 def _hls(delay_ns: Interval, device: Device, lut: Interval, clock_ns: float, turns: Sequence[int]) -> Latency:
     """Layers whose positions take turns work one after the other: each adds a cycle a turn, the longest sets the interval."""
     waiting = sum(count - 1 for count in turns)
@@ -81,10 +93,7 @@ def _hls(delay_ns: Interval, device: Device, lut: Interval, clock_ns: float, tur
     def cycles(ns: float) -> int:
         return max(math.ceil(ns / clock_ns - 1e-9), 1) + waiting
 
-    # HLS fills a cycle up to the clock less its uncertainty, so a stage is never much faster than that.
-    routed = period(device, 1.0, lut.value)
-    stage = Interval(1 - HLS_UNCERTAINTY, 0.87, 1.15) * clock_ns
-    reached = Interval(max(routed.low, stage.low), max(routed.value, stage.value), max(routed.high, stage.high))
+    reached = _hls_period(device, lut, clock_ns)
     return _timed(
         Interval(cycles(delay_ns.low), cycles(delay_ns.value), cycles(delay_ns.high)),
         Interval.exact(max(turns, default=1)),

@@ -8,16 +8,16 @@ from typing import Any
 
 from hgq.backend import Options, check_extra
 from hgq.errors import ConfigError
-from hgq.estimate import latency, resources
+from hgq.estimate import hls, latency, resources
 from hgq.estimate.devices import Device, device_of
-from hgq.estimate.interval import Interval
+from hgq.estimate.interval import Interval, total
 from hgq.estimate.resources import Counts
 from hgq.estimate.structure import Structure
 from hgq.ir.graph import Graph
 from hgq.plugins import backend as backend_named
 
 TITLES = {"lut": "LUT", "ff": "FF", "period_ns": "period"}
-STRATEGIES = ("latency", "distributed_arithmetic")
+STRATEGIES = ("latency", "resource", "resource_unrolled", "distributed_arithmetic")
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,12 @@ def prior(graph: Graph, part: str, clock_ns: float, backend: str = "rtl", option
         fitted = device.family.fits if structure.counts else {}
         texts = {**device.family.basis, **{name: fit.basis for name, fit in fitted.items()}}
         basis = (f"LUT: {texts['lut']}", f"FF: {texts['ff']}", "cycles and II: exact, from the pipeline that is written", texts["period"])
-    layers = _layers(ebops, structure, resources.layer_counts(graph, structure, device, strategy), timing)
+    chosen = hls.strategies(graph, asked.extra) if backend == "hls4ml" else {}
+    if strategy != "distributed_arithmetic" and hls.takes_turns(chosen):
+        by_layer = {layer: row.counts for layer, row in hls.by_layer(graph, chosen).items()}
+    else:
+        by_layer = resources.layer_counts(graph, structure, device, strategy)
+    layers = _layers(ebops, structure, by_layer, timing)
     basis = ("EBOPs: exact, declared data bits x effective constant bits", *basis)
     digest = graph.digest()
     return Estimate(graph.name, digest, backend, strategy, device, clock_ns, sum(ebops.values()), counts, timing, layers, basis)
@@ -181,13 +186,20 @@ def _hls4ml(
     """hls4ml has no estimate of its own, and no open tool can synthesise its C++: published numbers stand in."""
     if device.family.vendor != "AMD":
         raise ConfigError("Vitis HLS does not target this part.", where=device.part, expected="an AMD part", fix="Use `--backend rtl`.")
-    check_extra(asked, backend_named("hls4ml").options(), "hls4ml")
-    strategy = asked.extra.get("strategy", "latency").lower()
-    strategy = {"da": "distributed_arithmetic"}.get(strategy, strategy)
-    if strategy not in STRATEGIES:
+    stems = {key.split(":")[0]: value for key, value in asked.extra.items()}
+    check_extra(replace(asked, extra=stems), backend_named("hls4ml").options(), "hls4ml")
+    chosen = hls.strategies(graph, asked.extra)
+    named = {strategy for strategy, _ in chosen.values()} or {"latency"}
+    strategy = named.pop() if len(named) == 1 else "mixed"
+    if strategy not in (*STRATEGIES, "mixed") or (strategy == "mixed" and not named <= set(hls.UNROLLED)):
         raise ConfigError(
-            "There is no estimate for this strategy.", where="strategy", expected=", ".join(STRATEGIES), received=repr(strategy)
+            "There is no estimate for this strategy.",
+            where="strategy",
+            expected=f"{', '.join(STRATEGIES)}; in one model only {', '.join(hls.UNROLLED)} together",
+            received=", ".join(sorted({strategy for strategy, _ in chosen.values()})),
         )
+    if strategy != "distributed_arithmetic" and hls.takes_turns(chosen):
+        return _shared(graph, device, asked.clock_ns, strategy, hls.by_layer(graph, chosen))
     period_text = "achievable period: the clock asked for less 27 % HLS uncertainty, or what routing allows; a range, not a promise"
     if strategy == "latency":
         counts = resources.hls_latency(ebops, sum(resources.dsp_candidates(graph).values()))
@@ -220,6 +232,22 @@ def _hls4ml(
             period_text,
         ),
     )
+
+
+def _shared(
+    graph: Graph, device: Device, clock_ns: float, strategy: str, layers: Mapping[str, hls.LayerHLS]
+) -> tuple[str, Structure | None, Counts, latency.Latency, tuple[str, ...]]:
+    """Layers with multipliers that take turns."""
+    counts = resources.summed([row.counts for row in layers.values()])
+    interval = max((row.interval for row in layers.values()), key=lambda part: part.value)
+    timing = latency.of_hls_turns(total(row.cycles for row in layers.values()), interval, device, counts.lut, clock_ns)
+    basis = (
+        "LUT, FF, DSP, BRAM: the structure of hls4ml's shared multipliers with the widest weight and value of each layer; no calibration: "
+        "no open tool synthesises the C++, and no published design has both figures",
+        "cycles: turns of each layer, its sums, and 2 to 10 cycles besides; II: the longest turns",
+        "zeros and signed digits save nothing here: constants are data",
+    )
+    return strategy, None, counts, timing, basis
 
 
 def _structure(graph: Graph, backend: str, asked: Options) -> Structure:

@@ -186,7 +186,7 @@ def test_hls4ml_distributed_arithmetic(graph, fake):
         ({"part": "nothing"}, "This part is not known"),
         ({"clock_ns": 0.0}, "cannot be a clock period"),
         ({"clock_ns": math.nan}, "cannot be a clock period"),
-        ({"backend": "hls4ml", "options": {"strategy": "resource"}}, "no estimate for this strategy"),
+        ({"backend": "hls4ml", "options": {"strategy": "magic"}}, "no estimate for this strategy"),
         ({"backend": "hls4ml", "options": {"nothing": "1"}}, "has no such option"),
         ({"backend": "hls4ml", "part": "ecp5-85f"}, "Vitis HLS does not target this part"),
     ],

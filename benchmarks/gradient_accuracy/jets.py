@@ -22,9 +22,11 @@ def recipe(run: Run) -> Recipe:
     changes |= {name: getattr(method, name) for name in ("gradients", "step") if getattr(method, name) != "none"}
     if method.finetune:
         changes["finetune"] = method.finetune
-    return Recipe.from_toml(RECIPE).changed(
-        train=changes, budget={"ebops": JETS_OPTIONS["ebops"]}, export={"backends": JETS_OPTIONS["backends"]}
-    )
+    given = Recipe.from_toml(RECIPE)
+    if not method.ends:  # the first rule that matches counts: that of all layers again, before it, for the two ends
+        ends = f"^qdense_(0|{len(given.model.widths)})$"
+        given = given.model_copy(update={"rules": [given.rules[0].model_copy(update={"match": ends, "gradients": "none"}), *given.rules]})
+    return given.changed(train=changes, budget={"ebops": JETS_OPTIONS["ebops"]}, export={"backends": JETS_OPTIONS["backends"]})
 
 
 def outcome(run: Run) -> dict[str, Any]:

@@ -118,15 +118,22 @@ PARTS: Methods = {
 }
 RATES = {"low": 0.2, "": 1.0, "high": 3.0}
 META: Methods = {
-    f"{name}{'_' if rate else ''}{rate}": Method(f"{title}, learning rate x {factor:g}", gradients, step=step, rate=factor)
+    f"{name}{'_' if rate else ''}{rate}": Method(f"{title}{rated}", gradients, ends=gradients == "none", step=step, rate=factor)
     for rate, factor in RATES.items()
+    for rated in (f"; learning rate x {factor:g}" if rate else "",)
     for name, title, gradients, step in (
         ("none", "float32", "none", "none"),
-        ("int4_rn", "integers, 4 bits, to the nearest", "int4_rn", "none"),
         ("none_meta", "float32 + MetaGrad", "none", "metagrad"),
-        ("metagrad", "MetaGrad (integers, 4 bits, to the nearest)", "int4_rn", "metagrad"),
+        ("int4_ends", "integers, 4 bits, stochastic; first and last layer float32", "int4", "none"),
+        ("metagrad", "MetaGrad (those)", "int4", "metagrad"),
     )
-    if rate or step != "none"
+    if rate or name != "none"
+}
+"""As the papers do it: the layers at both ends in float32, and each row beside its control, at three learning rates."""
+META_NEAREST: Methods = {
+    "int4_rn_ends": Method("integers, 4 bits, to the nearest; first and last layer float32", "int4_rn", ends=False),
+    "metagrad_rn_ends": Method("MetaGrad (those)", "int4_rn", ends=False, step="metagrad"),
+    "metagrad_rn": Method("MetaGrad (integers, 4 bits, to the nearest, in every layer)", "int4_rn", step="metagrad"),
 }
 LOOK_AHEAD: Methods = {
     "none": Method("base method", seeds=5),
@@ -135,12 +142,15 @@ LOOK_AHEAD: Methods = {
     "zigzag": Method("forward and backtrack, every step", step="zigzag(a=0.6, period=1)", seeds=5),
     "none_x2": Method("base method, twice the epochs", epochs=2, seeds=5),
 }
-ON_CONV = """none luq4 hq hlq hlq8 luq3 luq_rn3 luq2 int2_rn luq4_fnt3 none_fnt3 metagrad none_meta int4_rn
-    nvfp4 int4 luq4_smp2 luq2_smp16 sawb sawb_luq4""".split()
-"""The conv net costs twice as much as the MLP: fewer methods, three seeds each."""
+ON_CONV = """none luq4 hq hlq hlq8 luq3 luq_rn3 luq2 int2_rn luq4_fnt3 none_fnt3 none_meta int4_ends metagrad int4_rn int4_rn_ends
+    metagrad_rn_ends metagrad_rn nvfp4 int4 luq4_smp2 luq2_smp16 sawb sawb_luq4""".split()
+"""The conv net costs twice as much as the MLP: fewer methods, three seeds each …"""
+SEEDS_ON_CONV = dict.fromkeys(("none", "luq4", "luq4_fnt3", "none_fnt3", "hq", "hlq"), 8)
+"""… but for those whose aims three seeds cannot tell."""
+ALL = SCHEMES | FEWER_BITS | PARTS | META | META_NEAREST
 METHODS: dict[str, Methods] = {
-    "mlp": {name: method for name, method in (SCHEMES | FEWER_BITS | PARTS | META).items() if name != "hlq"},  # there it is hq
-    "conv": {name: replace((SCHEMES | FEWER_BITS | PARTS | META)[name], seeds=3) for name in ON_CONV},
+    "mlp": {name: method for name, method in ALL.items() if name != "hlq"},  # there it is hq
+    "conv": {name: replace(ALL[name], seeds=SEEDS_ON_CONV.get(name, 3)) for name in ON_CONV},
     "binary": LOOK_AHEAD,
 }
 
@@ -156,8 +166,10 @@ JETS: Methods = {
     "hlq": Method("HLQ, rank 8 of 16", "hlq(rank=8)", seeds=1),
     "hq": Method("HLQ, rank 16 of 16", "hq", seeds=1),
     "int4_rn": Method("integers, 4 bits, to the nearest", "int4_rn", seeds=1),
-    "none_meta": Method("float32 + MetaGrad", step="metagrad", seeds=1),
-    "metagrad": Method("MetaGrad (integers, 4 bits, to the nearest)", "int4_rn", step="metagrad", seeds=1),
+    "none_meta": Method("float32 + MetaGrad", step="metagrad"),
+    "int4_ends": Method("integers, 4 bits, stochastic; first and last layer float32", "int4", ends=False),
+    "metagrad": Method("MetaGrad (those)", "int4", ends=False, step="metagrad"),
+    "metagrad_rn": Method("MetaGrad (integers, 4 bits, to the nearest, in every layer)", "int4_rn", step="metagrad", seeds=1),
     "zigzag": Method("LUQ, 4 bits; forward and backtrack, 1 step in 5", "luq4", step="zigzag(a=0.6, period=5)", seeds=1),
     "finetune": Method("LUQ, 4 bits, then 3 epochs in full precision", "luq4", finetune=3, seeds=1),
 }
@@ -180,7 +192,8 @@ class Run:
         """What the outcome depends on; an entry with other settings is of another run."""
         if self.task == "jets":
             method = JETS[self.method].settings()
-            return {**JETS_OPTIONS, **{name: method[name] for name in ("gradients", "step", "finetune")}}
+            ends = {} if method["ends"] else {"ends": False}
+            return {**JETS_OPTIONS, **{name: method[name] for name in ("gradients", "step", "finetune")}, **ends}
         task = {name: value for name, value in asdict(TASKS[self.task]).items() if name != "title"}
         return {"task": task, "method": METHODS[self.task][self.method].settings()}
 

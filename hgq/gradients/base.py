@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import tensorflow as tf
 
-from hgq.gradients import random
+from hgq.gradients import packing, random
 from hgq.named import Registry
 
 Tensor = Any
@@ -134,28 +134,60 @@ class BackwardScheme(Scheme):
         return self.for_data(g, kernel, random.derived(seed, 2))[0]
 
     def keep(self, x: Tensor, seed: Tensor) -> Any:
-        """What is kept of the data for the backward pass: a nest of tensors."""
+        """What is kept of the data for the backward pass; of a scheme that `compresses` a tuple, whose first part are the codes."""
         return x
+
+    def data_gradient(self, linear: Linear, at: Shape, kernel: Tensor, g: Tensor, seed: Tensor) -> Tensor:
+        """The gradient of the data.
+
+        Args:
+            linear: The bilinear function. A scheme may recognise it, and compute this product in a way of its own.
+            at: Shape of the data.
+            kernel: Kernel.
+            g: Gradient of the result.
+            seed: For random rounding.
+        """
+        g, kernel = self.for_data(g, kernel, seed)
+        return pull_back(lambda x: linear(x, kernel), at.zeros(), g)
+
+    def kernel_gradient(self, linear: Linear, kept: Any, kernel: Tensor, g: Tensor, seed: Tensor) -> Tensor:
+        """The gradient of the kernel.
+
+        Args:
+            linear: As in `data_gradient`.
+            kept: What `keep` returned.
+            kernel: Kernel; only its shape counts.
+            g: Gradient of the result.
+            seed: For random rounding.
+        """
+        x, g = self.for_kernel(kept, g, seed)
+        return pull_back(lambda at: linear(x, at), kernel, g)
 
     def product(self, linear: Linear, x: Tensor, kernel: Tensor, seed: Tensor, memory: Any = None) -> Tensor:
         @tf.custom_gradient
         def bilinear(x, kernel):
             x, kernel = tf.stop_gradient(x), tf.stop_gradient(kernel)  # else eager tapes record, and keep, what is computed here
-            kept, data = self.keep(x, random.derived(seed, 1)), _Shape(x)
+            kept, at = self.keep(x, random.derived(seed, 1)), Shape(x)
+            if self.compresses:  # before the product: what it was made from is not needed any more
+                first, x = packing.in_order(kept[0], x)
+                kept = (first, *kept[1:])
 
             def gradient(g):
-                with tf.control_dependencies([g]):  # else a graph unpacks all that is kept as soon as it can, before the backward pass
-                    g_data, w = self.for_data(g, kernel, random.derived(seed, 2))
-                    x_kernel, g_kernel = self.for_kernel(kept, g, random.derived(seed, 3))
-                    d_data = pull_back(lambda at: linear(at, w), data.zeros(), g_data)
-                    return d_data, pull_back(lambda at: linear(x_kernel, at), kernel, g_kernel)
+                codes = kept
+                if self.compresses:  # nothing is unpacked before it is needed
+                    g, first = packing.in_order(g, kept[0])
+                    codes = (first, *kept[1:])
+                d_kernel = self.kernel_gradient(linear, codes, kernel, g, random.derived(seed, 3))
+                if self.compresses:  # and one product is done with before the other begins
+                    d_kernel, g = packing.in_order(d_kernel, g)
+                return self.data_gradient(linear, at, kernel, g, random.derived(seed, 2)), d_kernel
 
             return linear(x, kernel), gradient
 
         return bilinear(x, kernel)
 
 
-class _Shape:
+class Shape:
     """The shape of a tensor, as far as it is known beforehand and in full: all that the gradient of a linear function asks of where it is.
 
     Holding the tensor itself would keep its memory until the backward pass.

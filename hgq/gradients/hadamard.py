@@ -67,13 +67,12 @@ def project_rows(x: Tensor, rows: Tensor) -> Tensor:
     order = rows.shape[-1]
     groups, length, columns = tf.unstack(tf.shape(x))
     padded = tf.pad(x, [(0, 0), (0, -length % order), (0, 0)])
-    blocks = tf.reshape(padded, (groups, -1, order, columns))
-    return tf.einsum("rn,gbnc->gbrc", rows, blocks)
+    return tf.matmul(rows, tf.reshape(padded, (groups, -1, order, columns)))  # an einsum would transpose all of it, twice
 
 
 def unproject_rows(y: Tensor, rows: Tensor, length: Tensor) -> Tensor:
     """Back to the middle axis: the transpose of `project_rows`, its inverse where `rows` is a whole basis."""
-    blocks = tf.einsum("rn,gbrc->gbnc", rows, y)
+    blocks = tf.matmul(rows, y, transpose_a=True)
     groups, _, _, columns = tf.unstack(tf.shape(blocks))
     return tf.reshape(blocks, (groups, -1, columns))[:, :length]
 

@@ -9,9 +9,11 @@ from typing import Any, ClassVar
 import tensorflow as tf
 
 from hgq.errors import ConfigError
-from hgq.gradients import hadamard, packing, random
-from hgq.gradients.base import BackwardScheme, register
-from hgq.gradients.integer import integer_codes
+from hgq.gradients import hadamard, packing, products, random
+from hgq.gradients.base import BackwardScheme, Linear, Shape, register
+from hgq.gradients.integer import IntegerGradient, integer_codes
+from hgq.gradients.linear import MatrixProduct
+from hgq.gradients.products import Codes, values
 
 Tensor = Any
 
@@ -62,13 +64,23 @@ class HLQ(BackwardScheme):
 
     def for_data(self, g: Tensor, kernel: Tensor, seed: Tensor) -> tuple[Tensor, Tensor]:
         order = hadamard.block_of(g.shape[-1], self.block)
-        codes, scale = integer_codes(hadamard.rotate_last(g, order), self.bits, seed)
-        g = hadamard.rotate_last_back(codes, order) * scale
+        g = hadamard.rotate_last_back(values(_codes(hadamard.rotate_last(g, order), self.bits, seed)), order)
         if not self.quantize_kernel:
             return g, kernel
         order = hadamard.block_of(kernel.shape[-1], self.block)
-        codes, scale = integer_codes(hadamard.rotate_last(kernel, order), self.bits, None)
-        return g, hadamard.rotate_last_back(codes, order) * scale
+        return g, hadamard.rotate_last_back(values(_codes(hadamard.rotate_last(kernel, order), self.bits, None)), order)
+
+    def data_gradient(self, linear: Linear, at: Shape, kernel: Tensor, g: Tensor, seed: Tensor) -> Tensor:
+        if not isinstance(linear, MatrixProduct):
+            return super().data_gradient(linear, at, kernel, g, seed)
+        order = hadamard.block_of(g.shape[-1], self.block)  # the rotations cancel: codes are multiplied where they are
+        codes, scale = _codes(hadamard.rotate_last(g, order), self.bits, seed)
+        kernel = hadamard.rotate_last(kernel, order)
+        if self.quantize_kernel and 2 ** (self.bits - 1) <= products.GREATEST_GRADIENT_CODE:
+            return products.data_gradient((codes, scale), _codes(kernel, self.bits, None))
+        w = values(_codes(kernel, self.bits, None)) if self.quantize_kernel else kernel
+        y = tf.matmul(tf.cast(MatrixProduct.flat(codes), tf.float32), w, transpose_b=True) * scale
+        return MatrixProduct.with_leading(g, y)
 
     # ---- gradient of the kernel ----------------------------------------
 
@@ -79,21 +91,35 @@ class HLQ(BackwardScheme):
         return self.block if axes == 2 else max(1, self.block // 2)
 
     def keep(self, x: Tensor, seed: Tensor) -> Any:
-        codes, scale = integer_codes(hadamard.project_rows(_by_positions(x), self._rows(len(x.shape), seed)), self.kept_bits, None)
-        if self.kept_bits <= 4:
-            return packing.packed(codes + 8.0, 4), scale, tf.shape(codes), tf.shape(x), seed
-        return tf.cast(codes, tf.int8 if self.kept_bits <= 8 else tf.int16), scale, tf.shape(codes), tf.shape(x), seed
+        codes, scale = _codes(hadamard.project_rows(_by_positions(x), self._rows(len(x.shape), seed)), self.kept_bits, None)
+        held = packing.packed(codes + 8, 4) if self.kept_bits <= 4 else codes
+        return held, scale, tf.shape(codes), Shape(x), seed
+
+    def _held(self, kept: Any) -> Codes:
+        """What `keep` returned, as codes in the projected basis, and their scale."""
+        held, scale, shape, _, _ = kept
+        return (held if self.kept_bits > 4 else tf.cast(packing.unpacked(held, 4, shape), tf.int8) - 8), scale
 
     def for_kernel(self, kept: Any, g: Tensor, seed: Tensor) -> tuple[Tensor, Tensor]:
-        held, scale, codes_shape, shape, rows_seed = kept
-        codes = tf.cast(held, tf.float32) if self.kept_bits > 4 else tf.cast(packing.unpacked(held, 4, codes_shape), tf.float32) - 8.0
-        rows = self._rows(len(g.shape), rows_seed)
-        length = tf.reduce_prod(shape[1:-1]) if len(g.shape) > 2 else shape[0]
-        x = tf.reshape(hadamard.unproject_rows(codes * scale, rows, length), shape)
-        flat = _by_positions(g)
-        projected, g_scale = integer_codes(hadamard.project_rows(flat, rows), self.kept_bits, seed)
-        back = hadamard.unproject_rows(projected * g_scale, rows, tf.shape(flat)[1])
-        return x, tf.reshape(back, tf.shape(g))
+        rows, at, flat = self._rows(len(g.shape), kept[-1]), kept[-2], _by_positions(g)
+        back = hadamard.unproject_rows(values(_codes(hadamard.project_rows(flat, rows), self.kept_bits, seed)), rows, tf.shape(flat)[1])
+        length = tf.reduce_prod(at.full[1:-1]) if len(g.shape) > 2 else at.full[0]
+        x = hadamard.unproject_rows(values(self._held(kept)), rows, length)
+        return tf.reshape(x, at.full), tf.reshape(back, tf.shape(g)) * self.gain(len(g.shape))
+
+    def kernel_gradient(self, linear: Linear, kept: Any, kernel: Tensor, g: Tensor, seed: Tensor) -> Tensor:
+        if not isinstance(linear, MatrixProduct):
+            return super().kernel_gradient(linear, kept, kernel, g, seed)
+        axes = len(g.shape)
+        rows = self._rows(axes, kept[-1])  # of an orthonormal basis: the product is that of the coefficients
+        codes, scale = _codes(hadamard.project_rows(_by_positions(g), rows), self.kept_bits, seed)
+        held, held_scale = self._held(kept)
+        x, g = (tf.cast(tf.reshape(part, (-1, part.shape[-1])), tf.float32) for part in (held, codes))
+        return tf.matmul(x, g, transpose_a=True) * (scale * held_scale * self.gain(axes))
+
+    def gain(self, axes: int) -> float:
+        """Of the kernel's gradient, for data with this number of axes: functions drawn at random stand for those that were not."""
+        return self.block / self.rank_of(axes) if self.random_rows else 1.0
 
     def _rows(self, axes: int, seed: Tensor) -> Tensor:
         rank = self.rank_of(axes)
@@ -101,14 +127,20 @@ class HLQ(BackwardScheme):
         if not self.random_rows:
             return rows[:rank]
         signed = rows * hadamard.random_signs(self.block, random.derived(seed, 4))
-        chosen = tf.argsort(random.uniform((self.block,), random.derived(seed, 5)))[:rank]
-        # x and g are both unprojected before their product, so this factor enters once in each
-        return tf.gather(signed, chosen) * (self.block / rank) ** 0.25
+        return tf.gather(signed, tf.argsort(random.uniform((self.block,), random.derived(seed, 5)))[:rank])
 
     def residual_bytes(self, shape: tuple[int, ...]) -> float:
         samples, *positions, channels = shape
         groups, length = (samples, prod(positions)) if positions else (1, samples)
         return groups * -(-length // self.block) * self.rank_of(len(shape)) * channels * self.kept_bits / 8
+
+
+def _codes(x: Tensor, bits: int, seed: Tensor | None) -> Codes:
+    """Integers, int8 or int16, and their scale, a scalar; to the nearest without a seed."""
+    if bits <= 8:
+        return IntegerGradient(bits, seed is not None).codes(x, tf.zeros((2,), tf.int32) if seed is None else seed)
+    codes, scale = integer_codes(x, bits, seed)
+    return tf.cast(codes, tf.int16), tf.reshape(scale, ())
 
 
 def _by_positions(x: Tensor) -> Tensor:

@@ -35,18 +35,28 @@ def unpacked(bytes_: Tensor, bits: int, shape: Tensor) -> Tensor:
     return tf.reshape(flat[: tf.reduce_prod(shape)], shape)
 
 
+def in_order(first: Tensor, then: Tensor) -> tuple[Tensor, Tensor]:
+    """Both, the same values; nothing that reads `then` as returned is computed before `first` is there, in a graph, under XLA neither.
+
+    XLA knows no order of things that do not need each other, and sees through all but a branch: codes of one byte it would not keep for
+    the backward pass, but the float32 they come from, or unpack them all before that begins. So it gets a branch whose condition nobody
+    knows beforehand, and that changes nothing: where all of `first` is 0, `first` is 0.
+    """
+    return tf.cond(tf.reduce_any(first != 0), lambda: (first, then), lambda: (tf.zeros_like(first), then))
+
+
 def relu(x: Tensor) -> Tensor:
     """``tf.nn.relu``, value and gradient the same, which keeps one bit of each element for its gradient, not all of them."""
 
     @tf.custom_gradient
     def bitwise(x):
         x = tf.stop_gradient(x)  # else eager tapes would record, and keep, what is computed here
-        kept, shape = packed(x > 0, 1), tf.shape(x)
+        (kept, y), shape = in_order(packed(x > 0, 1), tf.nn.relu(x)), tf.shape(x)
 
         def gradient(g):
-            with tf.control_dependencies([g]):  # not before it is needed
-                return tf.where(unpacked(kept, 1, shape) > 0, g, 0.0)
+            g, flags = in_order(g, kept)
+            return tf.where(unpacked(flags, 1, shape) > 0, g, 0.0)
 
-        return tf.nn.relu(x), gradient
+        return y, gradient
 
     return bitwise(x)

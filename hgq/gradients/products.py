@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from hgq import native
 from hgq.errors import ConfigError
-from hgq.gradients import random
+from hgq.gradients import packing, random
 from hgq.gradients.base import SCHEMES, BackwardScheme, GradientQuantizer, Linear, pull_back, register
 from hgq.gradients.integer import rounded
 from hgq.gradients.linear import MatrixProduct
@@ -90,10 +90,12 @@ class IntegerProducts(BackwardScheme):
         @tf.custom_gradient
         def bilinear(x, kernel):
             x, kernel = tf.stop_gradient(x), tf.stop_gradient(kernel)  # as in `BackwardScheme`
-            kept = self.keep(x, random.derived(seed, 1))
+            data, data_scale = self.keep(x, random.derived(seed, 1))
+            data, x = packing.in_order(data, x)  # as in `BackwardScheme`
 
             def gradient(g):
-                once = random.derived(seed, 2)
+                g, bytes_ = packing.in_order(g, data)
+                kept, once = (bytes_, data_scale), random.derived(seed, 2)
                 codes, w = self._gradient.codes(g, once), self.operand(kernel, random.derived(once, 7))
                 if isinstance(linear, MatrixProduct):
                     return data_gradient(codes, w), kernel_gradient(kept, codes)

@@ -1,11 +1,11 @@
 """What memory a training step takes, with float32 gradients and with schemes that keep less; writes benchmarks/data/gradient_memory.json.
 
     python benchmarks/gradient_memory.py                       everything; about five minutes
-    python benchmarks/gradient_memory.py --only '^dense/hlq'   what matches network/gradients/mode
+    python benchmarks/gradient_memory.py --only '^dense/xla'   what matches network/mode/gradients
 
-Megabytes are those that one training step adds, at its highest, to the resident memory of a fresh process that holds model, optimizer and
-data already: Linux counts them (VmHWM, set back before the step). The step has been traced, and run on a batch of 16 where the graph takes
-any, before that. Each number is the median of three steps.
+Megabytes (of 2**20 bytes) are those that one training step adds, at its highest, to the resident memory of a process that holds model,
+optimizer and data already: Linux counts them (VmHWM, set back before the step). The step has been traced, and run on a batch of 16 where
+the graph takes any, before that. The higher one of two steps counts.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import re
 import subprocess
 import sys
 import time
+from itertools import product
 from pathlib import Path
-from statistics import median
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = ROOT / "benchmarks" / "data" / "gradient_memory.json"
@@ -35,38 +35,38 @@ LAYERS = {"dense": 16, "conv": 12, "qdense": 16}
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="", metavar="REGEX", help="what matches network/gradients/mode; the others stay as they are")
-    parser.add_argument("--worker", nargs=3, metavar=("NETWORK", "GRADIENTS", "MODE"), help=argparse.SUPPRESS)
+    parser.add_argument("--only", default="", metavar="REGEX", help="what matches network/mode/gradients; the others stay as they are")
+    parser.add_argument("--worker", nargs="+", metavar="NETWORK MODE GRADIENTS", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
-        print(json.dumps(measure(*options.worker)))
+        network, mode, *schemes = options.worker
+        for scheme in schemes:
+            print(json.dumps({f"{network}/{mode}/{scheme}": measure(network, mode, scheme)}), flush=True)
         return 0
-    for network in NETWORKS:
-        for scheme in SCHEMES:
-            for mode in MODES:
-                key = f"{network}/{scheme}/{mode}"
-                if re.search(options.only, key) and not (scheme == "none" and mode == "native" and not network.startswith("q")):
-                    store(key, worker(network, scheme, mode))
+    for network, mode in product(NETWORKS, MODES):
+        chosen = [scheme for scheme in SCHEMES if re.search(options.only, f"{network}/{mode}/{scheme}")]
+        for entry in worker(network, mode, *chosen) if chosen else ():
+            store(entry)
     return 0
 
 
-def worker(network: str, scheme: str, mode: str) -> dict:
-    """`measure` in a process of its own."""
+def worker(network: str, mode: str, *schemes: str) -> list[dict]:
+    """`measure`, of one scheme after the other, in a process of its own."""
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     # what is freed goes back to the system at once, else the peak is that of glibc's pools
     env = {"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ, "PYTHONPATH": path, "MALLOC_MMAP_THRESHOLD_": "131072"}
-    command = [sys.executable, __file__, "--worker", network, scheme, mode]
+    command = [sys.executable, __file__, "--worker", network, mode, *schemes]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=env, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
 
 
-def store(key: str, entry: dict) -> None:
-    print(key, entry, flush=True)
+def store(entry: dict) -> None:
+    print(entry, flush=True)
     seen = json.loads(DATA.read_text()) if DATA.is_file() else {}
-    DATA.write_text(json.dumps(dict(sorted({**seen, key: entry}.items())), indent=1) + "\n", encoding="utf-8")
+    DATA.write_text(json.dumps(dict(sorted({**seen, **entry}.items())), indent=1) + "\n", encoding="utf-8")
 
 
-def measure(network: str, scheme: str, mode: str) -> dict:
+def measure(network: str, mode: str, scheme: str) -> dict:
     import keras
     import tensorflow as tf
 
@@ -94,14 +94,14 @@ def measure(network: str, scheme: str, mode: str) -> dict:
         compiled = compiled.get_concrete_function(*(tf.TensorSpec([None, *part.shape[1:]], tf.float32) for part in (x, y)))
     compiled(*((x, y) if mode == "xla" else (x[:16], y[:16])))
     trim, peaks, seconds = ctypes.CDLL("libc.so.6").malloc_trim, [], []
-    for _ in range(3):
+    for _ in range(2):
         trim(0)
         Path("/proc/self/clear_refs").write_text("5")
         before, start = resident("VmRSS"), time.process_time()
         compiled(x, y)
         peaks.append(resident("VmHWM") - before)
         seconds.append(time.process_time() - start)
-    return {"megabytes": round(median(peaks)), "cpu_seconds": round(median(seconds), 2), "tensorflow": tf.__version__}
+    return {"megabytes": round(max(peaks)), "cpu_seconds": round(min(seconds), 2), "tensorflow": tf.__version__}
 
 
 def resident(what: str) -> float:

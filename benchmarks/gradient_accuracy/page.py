@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
-from itertools import chain
+from itertools import chain, product
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -15,11 +15,12 @@ import jinja2
 from benchmarks.gradient_accuracy import plan
 from benchmarks.gradient_accuracy.plan import JETS, METHODS, TARGETS, Target
 from benchmarks.gradient_accuracy.store import Store, matches
+from benchmarks.gradient_memory import MODES, NETWORKS, SCHEMES
 
 BENCHMARKS = Path(__file__).parents[1]
 PAGE = BENCHMARKS.parent / "docs" / "gradients.md"
 TEMPLATE = "gradients.md.j2"
-SPEED = BENCHMARKS / "data" / "gradient_speed.json"
+SPEED, MEMORY = (BENCHMARKS / "data" / f"gradient_{what}.json" for what in ("speed", "memory"))
 NOT_MEASURED = "–"
 
 
@@ -29,8 +30,20 @@ def render(store: Store) -> str:
         loader=jinja2.FileSystemLoader(BENCHMARKS), undefined=jinja2.StrictUndefined, trim_blocks=True, keep_trailing_newline=True
     )
     measured = Measured(store)
-    speed = json.loads(SPEED.read_text(encoding="utf-8")) if SPEED.exists() else None
-    return environment.get_template(TEMPLATE).render(measured=measured, plan=plan, speed=speed)
+    speed, memory = (json.loads(path.read_text(encoding="utf-8")) if path.exists() else None for path in (SPEED, MEMORY))
+    return environment.get_template(TEMPLATE).render(measured=measured, plan=plan, speed=speed, memory=memory and memory_table(memory))
+
+
+def memory_table(memory: dict[str, dict[str, Any]]) -> str:
+    """Peaks of training steps: a row for each network and mode, a column for each way to compute gradients."""
+    schemes = [scheme for scheme in SCHEMES if any(key.endswith(f"/{scheme}") for key in memory)]
+    rows = []
+    for network, mode in product(NETWORKS, MODES):
+        found = [memory.get(f"{network}/{mode}/{scheme}") for scheme in schemes]
+        if any(found):
+            cells = [NOT_MEASURED if entry is None else str(entry["megabytes"]) for entry in found]
+            rows.append([NETWORKS[network], MODES[mode], *cells])
+    return table(["MiB", "in", *("float32" if scheme == "none" else f"`{scheme}`" for scheme in schemes)], rows)
 
 
 class Measured:

@@ -173,14 +173,15 @@ class BackwardScheme(Scheme):
                 kept = (first, *kept[1:])
 
             def gradient(g):
-                codes = kept
-                if self.compresses:  # nothing is unpacked before it is needed
-                    g, first = packing.in_order(g, kept[0])
-                    codes = (first, *kept[1:])
-                d_kernel = self.kernel_gradient(linear, codes, kernel, g, random.derived(seed, 3))
-                if self.compresses:  # and one product is done with before the other begins
-                    d_kernel, g = packing.in_order(d_kernel, g)
-                return self.data_gradient(linear, at, kernel, g, random.derived(seed, 2)), d_kernel
+                with tf.control_dependencies([g]):  # constants as large as the gradient, too, are not made before
+                    codes, late = kept, seed
+                    if self.compresses:  # nothing is unpacked, and no random number drawn, before it is needed
+                        g, (first, late) = packing.in_order(g, (kept[0], seed))
+                        codes = (first, *kept[1:])
+                    d_kernel = self.kernel_gradient(linear, codes, kernel, g, random.derived(late, 3))
+                    if self.compresses:  # and one product is done with before the other begins
+                        d_kernel, (g, late) = packing.in_order(d_kernel, (g, seed))
+                    return self.data_gradient(linear, at, kernel, g, random.derived(late, 2)), d_kernel
 
             return linear(x, kernel), gradient
 

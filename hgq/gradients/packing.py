@@ -35,12 +35,16 @@ def unpacked(bytes_: Tensor, bits: int, shape: Tensor) -> Tensor:
     return tf.reshape(flat[: tf.reduce_prod(shape)], shape)
 
 
-def in_order(first: Tensor, then: Tensor) -> tuple[Tensor, Tensor]:
+def in_order(first: Tensor, then: Any) -> tuple[Tensor, Any]:
     """Both, the same values; nothing that reads `then` as returned is computed before `first` is there, in a graph, under XLA neither.
 
     XLA knows no order of things that do not need each other, and sees through all but a branch: codes of one byte it would not keep for
     the backward pass, but the float32 they come from, or unpack them all before that begins. So it gets a branch whose condition nobody
     knows beforehand, and that changes nothing: where all of `first` is 0, `first` is 0.
+
+    Args:
+        first: A tensor.
+        then: A tensor, or a nest of them.
     """
     return tf.cond(tf.reduce_any(first != 0), lambda: (first, then), lambda: (tf.zeros_like(first), then))
 

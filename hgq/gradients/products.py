@@ -94,9 +94,10 @@ class IntegerProducts(BackwardScheme):
             data, x = packing.in_order(data, x)  # as in `BackwardScheme`
 
             def gradient(g):
-                g, bytes_ = packing.in_order(g, data)
-                kept, once = (bytes_, data_scale), random.derived(seed, 2)
-                codes, w = self._gradient.codes(g, once), self.operand(kernel, random.derived(once, 7))
+                with tf.control_dependencies([g]):
+                    g, (bytes_, late) = packing.in_order(g, (data, seed))
+                    kept, once = (bytes_, data_scale), random.derived(late, 2)
+                    codes, w = self._gradient.codes(g, once), self.operand(kernel, random.derived(once, 7))
                 if isinstance(linear, MatrixProduct):
                     return data_gradient(codes, w), kernel_gradient(kept, codes)
                 g_q, w_q, x_q = values(codes), values(w), values(kept)

@@ -229,7 +229,7 @@ def _write(model: Any, target: Path, vendor: Vendor) -> None:
         def write_yml(self, model: Any) -> None:
             import yaml
 
-            config = {key: value for key, value in model.config.config.items() if key != "OutputDir"}
+            config = {**model.config.config, "OutputDir": "."}  # hls4ml's own commands run in the project: hls4ml build -p .
             (target / "hls4ml_config.yml").write_text(yaml.safe_dump(_plain(config), sort_keys=True))
 
         def write_tar(self, model: Any) -> None:

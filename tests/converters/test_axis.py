@@ -167,16 +167,34 @@ def test_an_ecp5_bitstream():
 # --------------------------------------------------------------------------------------------------------- scripts
 
 
+QUARTUS = """title = "A board of yours"
+source = "its manual"
+flow = "quartus"
+part = "xc7z020clg400-1"  # the flow is what is tested: no Altera device has an estimate
+clock_ns = 5.0
+stream_bits = 32
+pins = { clk = "PIN_V11" }
+"""
+
+
 @pytest.mark.skipif(shutil.which("tclsh") is None, reason="no tclsh")
-@pytest.mark.parametrize("board", BOARDS)
+@pytest.mark.parametrize("board", [*BOARDS, "own"])
 def test_tcl_scripts_run_where_every_command_of_the_vendor_is_a_stub(board, tmp_path):
     """More than a syntax check: braces, quotes, variables, expressions and loops are Tcl's own; unknown commands answer with a list."""
+    if board == "own":
+        board = str(tmp_path / "mine.toml")
+        Path(board).write_text(QUARTUS)
     written = project(board)
     written.write(tmp_path / "p")
     scripts = [path for path in written.files if path.endswith((".tcl", ".xdc", ".sdc"))]
     assert scripts or board == "ulx3s_85f"
-    stub = "proc unknown {args} {puts [lindex $args 0]; return 1}\nproc file_copy args {}\nrename file _file\n"
-    stub += "proc file {sub args} {if {$sub in {copy mkdir}} return; _file $sub {*}$args}\n"
+    stub = """package provide ::quartus::project 1
+package provide ::quartus::flow 1
+proc cd path {}
+proc unknown args {puts [lindex $args 0]; return 1}
+rename file _file
+proc file {sub args} {if {$sub in {copy mkdir}} return; _file $sub {*}$args}
+"""
     for path in scripts:
         (tmp_path / "run.tcl").write_text(
             f"{stub}set path {{{tmp_path}/p/{path}}}\nif {{[catch {{source $path}} why]}} {{puts stderr $why; exit 1}}\n"
@@ -184,7 +202,9 @@ def test_tcl_scripts_run_where_every_command_of_the_vendor_is_a_stub(board, tmp_
         done = subprocess.run(["tclsh", str(tmp_path / "run.tcl")], capture_output=True, text=True, cwd=tmp_path, timeout=60, check=False)
         assert done.returncode == 0, f"{path}: {done.stderr}"
         called = set(done.stdout.split())
-        assert called & {"synth_design", "create_bd_design", "package_xo", "ipx::package_project", "create_clock"}, f"{path}: {called}"
+        assert called & {"synth_design", "create_bd_design", "package_xo", "ipx::package_project", "create_clock", "execute_flow"}, (
+            f"{path}: {called}"
+        )
 
 
 def test_every_file_that_a_script_names_is_there():

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
 
 import numpy as np
 import pytest
@@ -173,6 +175,20 @@ def test_spellings():
     assert DIALECTS["ap"].type("ufixed<8,3>") == "ap_ufixed<8,3>"
     assert DIALECTS["catapult"].type("ufixed<8,3>") == "ac_fixed<8,3,false>"
     assert DIALECTS["quartus"].cast(1, 3, 8, "RND_CONV", "SAT_SYM", "x") == "ac_fixed<8, 3, true, AC_RND_CONV, AC_SAT_SYM>(x)"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("vendor", "asks"), [("Vivado", 'Make sure "vivado_hls" is on PATH'), ("Quartus", "")])
+def test_hls4mls_own_command_opens_the_project(vendor, asks, tmp_path):
+    """It reads the configuration, enters the folder, and then misses only the compiler (Quartus: without a word)."""
+    program = shutil.which("hls4ml")
+    assert program is not None
+    HLS4ML().emit(mlp(), options(vendor)).write(tmp_path / "project")
+    done = subprocess.run([program, "build", "-p", "."], cwd=tmp_path / "project", capture_output=True, text=True, timeout=120, check=False)
+    text = done.stdout + done.stderr
+    assert "Loading configuration from ./hls4ml_config.yml" in text
+    assert "Traceback" not in text, text
+    assert asks in text
 
 
 def test_what_hls4ml_calls_unrolled_it_also_writes():

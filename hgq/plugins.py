@@ -24,6 +24,10 @@ EXTRAS = {
     "da4ml": "hls4ml",
     "keras": "train",
     "tensorflow": "train",
+    "h5py": "train",
+    "onnx": "qonnx",
+    "onnxruntime": "qonnx",
+    "qonnx": "qonnx",
 }
 """Import name of an optional package -> the extra that brings it."""
 

@@ -17,6 +17,7 @@ EXTRAS = {
     "train": "layers, training, freeze",
     "rtl": "Verilog and VHDL",
     "hls4ml": "HLS C++ for Vitis and others",
+    "qonnx": "running the models that the qonnx backend writes",
     "synth": "synthesis without a vendor's tools",
 }
 """Extra -> what it is for."""

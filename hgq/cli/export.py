@@ -19,7 +19,7 @@ DEFAULT_NAME = "hgq_top"
 
 def command(
     model: Annotated[Path | None, typer.Argument(metavar="MODEL.hgq", help="A frozen model.", show_default=False)] = None,
-    backend: Annotated[str, typer.Option("--backend", "-b", help="rtl, hls4ml, or one that you installed.")] = "rtl",
+    backend: Annotated[str, typer.Option("--backend", "-b", help="rtl, hls4ml, qonnx, or one that you installed.")] = "rtl",
     part: Annotated[
         str | None,
         typer.Option("--part", "-p", help="Device, as its vendor spells it.", show_default=f"the board's, {OF_THE_MODEL}{DEFAULT_PART}"),

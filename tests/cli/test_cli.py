@@ -211,7 +211,7 @@ def test_doctor_as_json():
     assert done.returncode == (0 if facts["healthy"] else 2)
     assert {tool["name"] for tool in facts["tools"]} >= {"g++", "make", "verilator", "ghdl", "yosys"}
     assert all(tool["found"] or tool["fix"] for tool in facts["tools"])
-    assert {extra["extra"] for extra in facts["extras"]} == {"train", "rtl", "hls4ml", "synth"}
+    assert {extra["extra"] for extra in facts["extras"]} == {"train", "rtl", "hls4ml", "qonnx", "synth"}
     assert all(extra["complete"] or extra["fix"].startswith("pip install") for extra in facts["extras"])
     assert {"rtl", "hls4ml"} <= set(facts["backends"])
     assert "numpy" in {package["name"] for package in facts["packages"]}

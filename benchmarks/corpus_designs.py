@@ -74,7 +74,7 @@ def dense_narrow(rng: Draw) -> keras.Model:
 
 @family("adders")
 def dense_wide(rng: Draw) -> keras.Model:
-    return keras.Sequential([keras.Input((_size(rng, 16, 40),)), q.QDense(_size(rng, 12, 24), "relu"), q.QDense(_size(rng, 2, 6))])
+    return keras.Sequential([keras.Input((_size(rng, 16, 40),)), q.QDense(_size(rng, 8, 16), "relu"), q.QDense(_size(rng, 2, 6))])
 
 
 @family("adders")
@@ -131,8 +131,8 @@ def conv_image(rng: Draw) -> keras.Model:
 def conv_depthwise(rng: Draw) -> keras.Model:
     return keras.Sequential(
         [
-            keras.Input((6, 6, _size(rng, 2, 4))),
-            q.QSeparableConv2D(_size(rng, 2, 5), 3, activation="relu"),
+            keras.Input((_size(rng, 4, 5), 4, _size(rng, 1, 3))),
+            q.QSeparableConv2D(_size(rng, 1, 4), 3, activation="relu"),
             keras.layers.Flatten(),
             q.QDense(3),
         ]
@@ -217,8 +217,8 @@ def attention(rng: Draw) -> keras.Model:
 def pool_max(rng: Draw) -> keras.Model:
     return keras.Sequential(
         [
-            keras.Input((8, 8, _size(rng, 1, 3))),
-            q.QConv2D(_size(rng, 2, 4), 3, activation="relu", input_quantizer=CHANNEL),
+            keras.Input((_size(rng, 4, 6), 6, 1)),
+            q.QConv2D(_size(rng, 1, 3), 3, activation="relu", input_quantizer=CHANNEL),
             q.QMaxPooling2D(2),
             keras.layers.Flatten(),
             q.QDense(4),
@@ -230,9 +230,9 @@ def pool_max(rng: Draw) -> keras.Model:
 def pool_average(rng: Draw) -> keras.Model:
     return keras.Sequential(
         [
-            keras.Input((8, 8, _size(rng, 1, 3))),
-            q.QConv2D(_size(rng, 2, 4), 3, activation="relu", input_quantizer=CHANNEL),
-            q.QAveragePooling2D(_size(rng, 2, 3)),
+            keras.Input((_size(rng, 4, 6), 6, 1)),
+            q.QConv2D(_size(rng, 1, 3), 3, activation="relu", input_quantizer=CHANNEL),
+            q.QAveragePooling2D(2),
             keras.layers.Flatten(),
             q.QDense(4),
         ]

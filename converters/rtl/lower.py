@@ -68,6 +68,8 @@ def lower(node: Node, values: Mapping[str, Any], graph: Graph) -> Any:
             return _lookup(operands[0], operands[1], node.attrs["format"], where)
         if node.op in ("sum_pool", "reduce_sum"):
             return OPS[node.op].function(operands[0], **node.attrs, product=_matmul)
+        if node.op == "leaky_relu":
+            return _with_constants(_leaky_relu(operands[0], **node.attrs), node, operands)
         if node.op in MERGES:
             _check_width(node, node.inputs, operands, WEIGHT_BITS if node.op == "product" else ADD_BITS, where)
         result = _quantize(operands[0], node) if node.op == "quantize" else OPS[node.op].function(*operands, **node.attrs)
@@ -156,6 +158,17 @@ def _quantize(x: Any, node: Node) -> Any:
     if wrong.any():
         result = result.copy()
         result[wrong] = OPS["quantize"].function(rounded, **{**node.attrs, "rounding": "TRN"})[wrong]
+    return result
+
+
+def _leaky_relu(x: Any, slope: float) -> Any:
+    """By the sign of x: a maximum would subtract the two only to look at the sign of the difference."""
+    result, scaled = x.copy(), x * slope
+    for index in np.ndindex(x.shape):
+        if x[index].high <= 0:
+            result[index] = scaled[index]
+        elif x[index].low < 0:
+            result[index] = x[index].msb_mux(scaled[index], x[index])
     return result
 
 

@@ -33,7 +33,7 @@ LARGEST = 4500
 
 
 def wanted(only: str) -> list[tuple[str, int, str]]:
-    """(family, seed, target) of every row. Each design is synthesised for Artix-7, a quarter also for UltraScale+ and a quarter for ECP5."""
+    """(family, seed, target) of every row: every design for Artix-7, a quarter also for UltraScale+ and a quarter for ECP5."""
     from corpus_designs import FAMILIES
 
     names = [name for name in FAMILIES if re.search(only, name)]

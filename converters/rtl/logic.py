@@ -52,9 +52,13 @@ SHIFT_REGISTER = (3, 16)
 
 def logic(pipeline: Any) -> dict[str, float]:
     """Counts of a `hgq.converters.rtl.pipeline.Pipeline`, by the names in `FEATURES`."""
-    bits = bits_of(pipeline)
-    found = _Needed(bits).count()
+    found = needed(bits_of(pipeline))
     return {name: float(found[name]) for name in FEATURES}
+
+
+def needed(bits: Bits) -> Counter[str]:
+    """Counts of what the output port of `bits` needs."""
+    return _Needed(bits).count()
 
 
 class _Needed:

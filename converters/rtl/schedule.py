@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 SLACK = 1e-9
 BISECTIONS = 12
 QUICK = 4
+TICKS = 4096
+"""Of a stage. alkaid sorts times as float32 and then searches them as float64: these are the same in both."""
 
 
 def pack(comb: Any, cutoff: float, delays: Sequence[float] | None = None) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -98,6 +100,6 @@ def pipeline(comb: Any, *, cutoff: float | None = None, stages: int | None = Non
         return to_pipeline(comb, n_stages=stages, verbose=False)
     # alkaid's cuts are at equal times. In these times they are at 1, 2, 3 …
     longest = np.array([max(end[place == number].max(initial=0.0), SLACK) for number in range(count)])
-    times = np.where(end > 0, place + end / longest[place], place)
+    times = np.where(end > 0, place + np.ceil(end / longest[place] * TICKS) / TICKS, place)
     ops = [op._replace(latency=float(time)) for op, time in zip(comb.ops, times, strict=True)]
     return to_pipeline(comb._replace(ops=ops), n_stages=count, verbose=False)

@@ -181,7 +181,8 @@ def _fits() -> dict[str, dict[str, Fit]]:
     tables = tomllib.loads((FOLDER / "_synthesis.toml").read_text(encoding="utf-8"))
     return {
         target: {
-            resource: Fit(fitted["coefficients"], Interval(*fitted["spread"]), fitted["basis"]) for resource, fitted in resources.items()
+            resource: Fit(fitted["coefficients"], Interval(*fitted["spread"]), Interval(*fitted["rough_spread"]), fitted["basis"])
+            for resource, fitted in resources.items()
         }
         for target, resources in tables.items()
     }

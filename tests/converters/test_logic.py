@@ -1,0 +1,135 @@
+"""What a synthesiser is asked for, bit by bit: by hand, and as Yosys finds it."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hgq.converters.rtl.bits import ONE, ZERO, AdderShape, Bits
+from hgq.converters.rtl.logic import logic, needed, table_logic
+
+from benchmarks.corpus_designs import design
+from hgq import plugins
+from hgq.backend import Options
+from hgq.synth import engines, synthesise
+
+PART = "xc7a100tcsg324-1"
+
+
+def pipeline(graph, **extra):
+    return plugins.backend("rtl").pipeline(graph, Options(part=PART, clock_ns=5.0, extra=extra))
+
+
+def counted(bits: Bits, *words: list[int]) -> dict[str, int]:
+    bits.outputs = [bit for word in words for bit in word]
+    return {name: value for name, value in needed(bits).items() if value}
+
+
+def test_an_addition_has_a_lut_for_each_pair_of_bits():
+    bits = Bits()
+    a, b = bits.block("port", 0, 6), bits.block("port", 1, 6)
+    # b * 4: two bits of a are wires, four pairs, then the repeated sign of a with the two highest of b and once with its sign
+    total = bits.add(a, b, AdderShape(True, True, 9, 0, 2, False))
+    assert total[:2] == a[:2]
+    assert counted(bits, total) == {"pairs": 6, "chains": 1, "chain_bits": 7, "carry4": 2, "carry8": 1}
+
+
+def test_only_what_is_read_is_counted():
+    bits = Bits()
+    a, b = bits.block("port", 0, 6), bits.block("port", 1, 6)
+    total = bits.add(a, b, AdderShape(True, True, 7, 0, 0, False))
+    assert counted(bits, total[:3]) == {"pairs": 3, "chains": 1, "chain_bits": 3, "carry4": 1, "carry8": 1}
+
+
+def test_a_relu_is_part_of_the_addition_behind_it_unless_the_carry_reads_it():
+    second, first = Bits(), Bits()
+    for bits, swap in ((second, False), (first, True)):
+        x, y = bits.block("port", 0, 5), bits.block("port", 1, 4)
+        relu = [bits.blank(bit, x[-1]) for bit in x[:4]]
+        total = bits.add(*((relu, y) if swap else (y, relu)), AdderShape(False, False, 5, 0, 0, False))
+        found = counted(bits, total)
+        assert found["pairs"] == 4
+        assert (found.get("merged", 0), found.get("gates", 0)) == ((0, 4) if swap else (4, 0))
+
+
+def test_equal_bits_share_one_register_and_waiting_ones_a_shift_register():
+    bits = Bits()
+    (x,) = bits.block("port", 0, 1)
+    chain = [x]
+    for _ in range(4):
+        chain.append(bits.bit("register", chain[-1]))
+    assert bits.bit("register", x) == chain[1]
+    assert counted(bits, [chain[-1]]) == {"shift_registers": 1, "waiting": 4}
+    again = Bits()
+    (x,) = again.block("port", 0, 1)
+    first = again.bit("register", x)
+    second = again.bit("register", first)
+    assert counted(again, [second, again.bit("register", second), again.both(0, first, second)])["registers"] == 3
+
+
+@pytest.mark.parametrize("function", ["blank", "choose", "both"])
+def test_gates_of_constants_are_what_they_come_to(function):
+    """Against the truth table: fold what is constant, and read the bits that are left off the rest."""
+    bits = Bits()
+    x, y, key = (bits.bit("port", name, 0) for name in "xyz")
+    made = {"blank": lambda a, b, _: bits.blank(a, b), "choose": lambda a, b, c: bits.choose(c, a, b), "both": None}
+    truth = {"blank": lambda a, b, _: a & (1 - b), "choose": lambda a, b, c: a if c else b, "both": None}
+    names = range(3) if function == "both" else (0,)
+    for name in names:
+        make = made[function] or (lambda a, b, _, name=name: bits.both(name, a, b))
+        true = truth[function] or (lambda a, b, _, name=name: (a & b, a | b, a ^ b)[name])
+        for operands in np.ndindex(3, 3, 3):
+            given = [(ZERO, ONE, bit)[operand] for operand, bit in zip(operands, (x, y, key), strict=True)]
+            result = make(*given)
+            for values in np.ndindex(2, 2, 2):
+                known = dict(zip((x, y, key), values, strict=True)) | {ZERO: 0, ONE: 1}
+                wanted = true(*(known[bit] for bit in given))
+                if result in known:
+                    assert known[result] == wanted
+                elif bits.kind[result] == "not":
+                    assert 1 - known[bits.made_of[result][0]] == wanted
+
+
+def test_a_small_table_is_a_function_of_the_bits_that_matter():
+    bits = Bits()
+    index = bits.block("port", 0, 4)
+    value = np.arange(16)
+    entries = (value >> 3 & 1) | (value & 1 ^ 1) << 1 | 1 << 2 | (value >> 1 & value >> 2 & 1) << 3
+    copy, inverse, constant, both = bits.look_up(entries, index, 4)
+    assert (copy, inverse, constant) == (index[3], bits.invert(index[0]), ONE)
+    assert set(bits.gate_inputs(both)) == {index[1], index[2]}
+
+
+def test_a_table_of_eight_bits_has_four_leaves_of_each_bit_and_no_more():
+    rng = np.random.default_rng(0)
+    assert table_logic(rng.integers(0, 2, 256).astype(np.int64).tobytes(), 8, 1) == {"table_leaf": 4, "table_tree": 0}
+    assert table_logic(np.tile(rng.integers(0, 2, 64), 4).astype(np.int64).tobytes(), 8, 1) == {"table_leaf": 1, "table_tree": 0}
+
+
+def test_times_of_stages_survive_single_precision():
+    """alkaid raised KeyError where float32 and float64 order two ends differently."""
+    found = pipeline(design("attention", 0))
+    assert found.stages == found.latency_cycles - 1 and max(found.stage_delays) < 8
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["dense_narrow", "dense_batch_norm", "conv_line", "residual", "dense_leaky", "einsum", "maxima"])
+def test_yosys_finds_about_these_luts_and_exactly_these_registers(name):
+    if not engines.installed():
+        pytest.skip("no Yosys is installed")
+    graph = design(name, 1)
+    found, net = logic(pipeline(graph)), synthesise(graph, PART, 5.0).netlist
+    luts = sum(found[key] for key in ("pairs", "gates", "wide", "shift_registers"))
+    assert net.lut == pytest.approx(luts, rel=0.08, abs=5)
+    assert net.ff == pytest.approx(found["registers"], rel=0.04, abs=6)
+    assert net.dsp == found["dsp"]
+
+
+def test_a_pipeline_without_stages_has_no_register():
+    graph = design("dense_narrow", 0)
+    assert logic(pipeline(graph, stages="0"))["registers"] == 0
+    clocked = pipeline(graph)
+    found = logic(clocked)
+    assert 0 < found["registers"] + found["waiting"] <= clocked.register_bits
+    assert SimpleNamespace(**found).pairs <= clocked.comb.cost

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hgq import cache
+from hgq import cache, verify
 from hgq.errors import ConfigError
 from hgq.freeze import freeze
 from hgq.imports import import_model
@@ -60,6 +60,14 @@ def test_what_cannot_be_had_is_named(folder, tmp_path):
                 archive.writestr(name, content)
         with pytest.raises(ConfigError, match=message):
             import_model(tmp_path / "changed.keras")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["mlp_saturating", "conv"])
+def test_firmware_of_an_imported_model_is_exact(name, folder, tmp_path):
+    model = import_model(folder / f"{name}.keras").model
+    verdict = verify.verify(freeze(model), samples(model.input_shape[1:], 21), backends=("rtl", "hls4ml"), corners=100, workdir=tmp_path)
+    assert [check.mismatches for check in verdict.checks] == [0] * len(verdict.checks) and len(verdict.checks) >= 2
 
 
 @pytest.mark.slow

@@ -25,7 +25,7 @@ class Family:
 
     Args:
         name: Key in ``_families.toml``.
-        vendor: ``AMD`` or ``Lattice``.
+        vendor: ``AMD``, ``Lattice``, ``Gowin`` or ``Intel``.
         lut_inputs: Inputs of one look-up table.
         part_pattern: Regular expression of what follows the die in a part's name: package and speed grade.
         lut_per_cost: LUTs for each unit of adder-graph cost.

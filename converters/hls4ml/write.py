@@ -203,10 +203,19 @@ def _check_types(model: Any, program: Program, settings: Settings) -> None:
         if layer["class_name"] == "Reshape":
             continue  # it is the array before it, type and all
         for attribute, wanted in program.types[name].items():
-            if attribute in kept and kept[attribute] != convert(wanted):
+            if attribute in kept and not _as_told(attribute, kept[attribute], convert(wanted)):
                 raise _changed(name, program, f"{attribute} {wanted}", str(kept[attribute]))
             if attribute not in kept and not fused:
                 raise _changed(name, program, f"{attribute} {wanted}", "nothing")
+
+
+def _as_told(attribute: str, kept: Any, wanted: Any) -> bool:
+    """The type itself; an accumulator may hold more, as Catapult's of poolings do: no sum that fits comes out otherwise."""
+    if kept == wanted or attribute != "accum":
+        return kept == wanted
+    fraction = [kind.width - kind.integer for kind in (kept, wanted)]
+    room = [kind.integer - int(kind.signed) for kind in (kept, wanted)]
+    return kept.signed >= wanted.signed and fraction[0] >= fraction[1] and room[0] >= room[1]
 
 
 def _changed(name: str, program: Program, expected: str, received: str) -> LoweringError:

@@ -71,6 +71,18 @@ def inside(
             yield tap, tuple(cut)
 
 
+def readers(
+    sizes: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilation: Sequence[int], padding: Padding
+) -> list[np.ndarray]:
+    """For each axis, how many of its windows read an element at a tap: 0 or 1, shape (elements, taps). Along several axes they multiply."""
+    counts = output_sizes(sizes, kernel, strides, dilation, padding)
+    found = []
+    for n, taps, size, stride, step, (low, _) in zip(counts, kernel, sizes, strides, dilation, padding, strict=True):
+        at = np.arange(n)[:, None] * stride + np.arange(taps) * step - low
+        found.append((at == np.arange(size)[:, None, None]).sum(axis=1))
+    return found
+
+
 def reads(
     sizes: Sequence[int], kernel: Sequence[int], strides: Sequence[int], dilation: Sequence[int], padding: Padding
 ) -> Iterator[tuple[tuple[int, ...], np.ndarray, np.ndarray]]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from itertools import product
 
 import numpy as np
 import pytest
 
+from hgq.ir import windows
 from hgq.resources import ebops
 
 RNG = np.random.default_rng(5)
@@ -51,3 +53,16 @@ def test_tensors_give_the_same():
 def test_formulas_import_neither_keras_nor_tensorflow():
     code = "import sys, hgq.resources.ebops; sys.exit(any(name in sys.modules for name in ('keras', 'tensorflow')))"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_windows_counted_at_once_are_those_counted_tap_by_tap():
+    rng = np.random.default_rng(0)
+    for sizes, taps, stride, step, mode, groups in product([(7,), (6, 9), (5, 4, 6)], (1, 2, 3), (1, 2), (1, 2), ("valid", "same"), (1, 2)):
+        rank = len(sizes)
+        if (taps - 1) * step + 1 > min(sizes):
+            continue
+        each = [(part,) * rank for part in (taps, stride, step)]
+        geometry = {"strides": each[1], "dilation": each[2], "padding": windows.padding_of(mode, sizes, *each), "groups": groups}
+        bits_x, bits_kernel = rng.integers(0, 9, (*sizes, 4)), rng.integers(0, 9, (*each[0], 4 // groups, 6))
+        expected = sum(ebops.dense(*pair) for pair in ebops.tap_products(bits_x, bits_kernel, **geometry))
+        assert ebops.conv(bits_x, bits_kernel, **geometry) == expected

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import math
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -10,9 +12,11 @@ from hgq.converters.rtl import schedule
 from hgq.converters.rtl.trace import traced
 
 from hgq.backend import Options
+from hgq.cli import app
 from hgq.errors import BudgetError
 from hgq.estimate import device_of, estimate
 from hgq.estimate.plan import cuts, fastest, floor_ns, plan
+from hgq.ir import file
 from hgq.ir.build import GraphBuilder
 from hgq.numerics import Fixed
 from hgq.plugins import backend
@@ -104,3 +108,33 @@ def test_a_clock_that_no_pipeline_reaches_is_no_reason(graph):
 def test_floor():
     family = device_of(PART).family
     assert math.isclose(floor_ns(PART), 2 * max(family.period_floor_ns, family.period_base_ns + family.period_per_unit_ns))
+
+
+def call(capfd, *arguments):
+    with pytest.raises(SystemExit) as left:
+        app.run([str(argument) for argument in arguments])
+    out, err = capfd.readouterr()
+    return int(left.value.code or 0), out, err
+
+
+def test_commands_take_the_pipeline(graph, tmp_path, capfd):
+    """Asked for, or remembered from training; a part, clock or pipeline that is given counts more."""
+    rows = cuts(graph, device_of(PART), lut_of(graph))
+    best = fastest(rows, 5.0)
+    assert best is not None
+    wanted = round(best.ns * 1.1, 2)
+    plain = file.save(graph, tmp_path / "plain.hgq")
+    code, out, err = call(capfd, "estimate", plain, "--latency-ns", wanted, "--json")
+    asked = json.loads(out)
+    assert code == 0 and asked["latency_ns"]["value"] <= wanted and "stages=" in err
+    made, _ = plan(graph, PART, 5.0, wanted)
+    trained = file.save(graph.with_(meta={"pipeline": asdict(made)}), tmp_path / "trained.hgq")
+    assert json.loads(call(capfd, "estimate", trained, "--json")[1]) == asked
+    free = json.loads(call(capfd, "estimate", trained, "--json", "--clock-ns", "5")[1])
+    assert free == json.loads(call(capfd, "estimate", plain, "--json")[1]) and free["latency_ns"] != asked["latency_ns"]
+    assert call(capfd, "export", trained, "--out", tmp_path / "out")[0] == 0
+    meta = json.loads((tmp_path / "out" / "hgq-project.json").read_text())["meta"]
+    assert (meta["clock_ns"], meta["stages"]) == (made.clock_ns, made.stages)
+    assert call(capfd, "estimate", plain, "--latency-ns", "1")[0] == 1
+    code, _, err = call(capfd, "estimate", plain, "--latency-ns", wanted, "--option", "stages=2")
+    assert code == 2 and "not free" in err

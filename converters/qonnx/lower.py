@@ -22,13 +22,15 @@ from hgq.numerics import Fixed
 
 from . import proto
 
-LOWERINGS: dict[str, Callable[[Lowering, Node, list[str]], str]] = {}
+Lower = Callable[[Any, Node, list[str]], str]
+
+LOWERINGS: dict[str, Lower] = {}
 
 
-def lowers(*names: str) -> Callable[[Any], Any]:
+def lowers(*names: str) -> Callable[[Lower], Lower]:
     """Register ``function(lowering, node, operands) -> name of the result`` for ops."""
 
-    def register(function: Any) -> Any:
+    def register(function: Lower) -> Lower:
         LOWERINGS.update(dict.fromkeys(names, function))
         return function
 

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from hgq import layers
 from hgq.errors import ConfigError
 from hgq.freeze import freeze_call, identifier
 from hgq.ir.build import GraphBuilder, RawRef, Ref
@@ -37,6 +38,18 @@ class Value:
         return isinstance(self.ref, RawRef)
 
 
+MOVING = (
+    keras.layers.Flatten,
+    keras.layers.Reshape,
+    keras.layers.Permute,
+    keras.layers.Dropout,
+    keras.layers.MaxPooling1D,
+    keras.layers.MaxPooling2D,
+    keras.layers.GlobalMaxPooling1D,
+    keras.layers.GlobalMaxPooling2D,
+)
+"""Layers whose every result is one of the numbers that come in."""
+
 Prepare = Callable[[keras.layers.Layer], None]
 """Gives a built layer its weights."""
 
@@ -53,6 +66,7 @@ class Assembly:
         self.builder = GraphBuilder(identifier(name))
         self._inputs: list[Any] = []
         self._formats: dict[str, Fixed] = {}
+        self._covers: dict[str, Fixed] = {}
         self._names: set[str] = set()
 
     def input(self, name: str, shape: tuple[int, ...]) -> Value:
@@ -68,7 +82,15 @@ class Assembly:
         if prepare is not None:
             prepare(layer)
         (ref,) = freeze_call(layer, self.builder, [value.ref for value in values])
+        self._note(layer, values, ref)
         return Value(output, ref)
+
+    def _note(self, layer: keras.layers.Layer, values: tuple[Value, ...], ref: Ref) -> None:
+        """Remember a format that holds the result, where that is known without a proof over all that came before."""
+        if isinstance(layer, layers.QActivation) and isinstance(layer.quantizer, FixedQuantizer):
+            self._covers[ref.name] = covering(layer.quantizer.format())
+        elif isinstance(layer, MOVING) and values[0].ref.name in self._covers:
+            self._covers[ref.name] = self._covers[values[0].ref.name]
 
     def free_name(self, wanted: str) -> str:
         """`wanted`, or with a number behind it where it is taken."""
@@ -100,7 +122,7 @@ class Assembly:
         Raises:
             ConfigError: float32 cannot hold it.
         """
-        fixed = covering(self.format(value))
+        fixed = self._covers.get(value.ref.name) or covering(self.format(value))
         if int(fixed.i + fixed.f) > SIGNIFICANT:
             raise ConfigError(
                 "This value is too wide to be exact in float32, in which both models compute.",

@@ -228,12 +228,10 @@ def _kernel_layer(importer: Importer, entry: Entry, values: list[Value]) -> tupl
 def _merge(importer: Importer, entry: Entry, values: list[Value]) -> tuple[keras.layers.Layer, Callable[[Any], None]]:
     names = [f"iq/quantizers/quantizer{f'_{number}' if number else ''}" for number in range(len(values))]
     given = entry.config.get("iq_confs") or ()
-    configs = given if len(given) == len(values) else [*given[:1]] * len(values)
-    on = entry.config.get("enable_iq", True) and bool(given)
-    found = [
-        read_bits(importer.file, entry, name, config, data=True) if on else None
-        for name, config in zip(names, configs if on else names, strict=True)
-    ]
+    configs = list(given) if len(given) == len(values) else [*given[:1]] * len(values)
+    found: list[Bits | None] = [None] * len(values)
+    if configs and entry.config.get("enable_iq", True):
+        found = [read_bits(importer.file, entry, name, config, data=True) for name, config in zip(names, configs, strict=True)]
     behind = importer.data_bits(entry, "oq")
     layer = getattr(layers, entry.class_name)(
         input_quantizers=[importer.input(entry, value, bits) for value, bits in zip(values, found, strict=True)],

@@ -130,6 +130,15 @@ def build(name: str):
             layers.GlobalMaxPooling2D(),
             q.QDense(3, kernel_quantizer=fixed, bias_quantizer=bias),
         )
+    if name == "mean_pools":
+        return image(
+            q.QConv2D(4, 3, kernel_quantizer=fixed, bias_quantizer=bias, activation="quantized_relu(6,2)"),
+            q.QAveragePooling2D((3, 1), strides=(1, 1), average_quantizer="quantized_bits(7,0,alpha=1)", activation="quantized_bits(6,2)"),
+            q.QAveragePooling2D(2, average_quantizer="quantized_bits(8,0,alpha=1)"),
+            q.QActivation("quantized_bits(8,2)"),
+            q.QGlobalAveragePooling2D(average_quantizer="quantized_bits(9,0,alpha=1)"),
+            q.QDense(3, kernel_quantizer=fixed, bias_quantizer=bias),
+        )
     if name == "batch_norm_po2":
         x = source = layers.Input((12,), name="features")
         x = q.QActivation("quantized_bits(7,2)")(x)
@@ -198,6 +207,7 @@ VARIANTS = {
     "conv1d": "keras",
     "depthwise": "keras",
     "separable": "keras",
+    "mean_pools": "keras",
     "batch_norm_po2": "keras",
     "batch_norm_default": "keras",
     "dense_batchnorm": "keras",

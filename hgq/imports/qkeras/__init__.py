@@ -27,7 +27,7 @@ def convert(file: ModelFile, options: ImportOptions) -> tuple[keras.Model, list[
     by_name = {entry.name: entry for entry in network.entries}
     for key in network.inputs:
         config = by_name[key[0]].config
-        shape = tuple((config.get("batch_shape") or config.get("batch_input_shape"))[1:])
+        shape = tuple(config["batch_shape" if "batch_shape" in config else "batch_input_shape"][1:])
         values[key] = assembly.input(key[0], shape)
     read = {key for entry in network.entries for call in entry.calls for key in call}
     for entry, number, keys in network.calls():

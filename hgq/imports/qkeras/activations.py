@@ -14,7 +14,7 @@ from hgq.imports.qkeras.identifiers import QKerasQuantizer
 from hgq.imports.staircase import QStaircase
 from hgq.layers import QActivation, QTable, functions
 from hgq.layers.functions import MAGNITUDE_BITS
-from hgq.numerics import Fixed
+from hgq.numerics import Fixed, Overflow
 
 ENUMERABLE = 20
 """Most bits of numbers that are all tried to find where a function steps."""
@@ -136,7 +136,7 @@ def _sigmoid(chain: Chain, q: QKerasQuantizer) -> Chain:
     return chain.rescale(0.5, 0.5 - least).relu().rescale(1.0, least).quantize(fixed)
 
 
-def _table(chain: Chain, q: QKerasQuantizer, function: str, fixed: Fixed, overflow: str) -> Chain:
+def _table(chain: Chain, q: QKerasQuantizer, function: str, fixed: Fixed, overflow: Overflow) -> Chain:
     incoming = covering(chain.assembly.format(chain.value))
     if int(incoming.i + incoming.f) > MAGNITUDE_BITS:
         raise q.refused(
@@ -146,7 +146,7 @@ def _table(chain: Chain, q: QKerasQuantizer, function: str, fixed: Fixed, overfl
         )
     x = incoming.value(np.arange(int(incoming.low), int(incoming.high) + 1)).astype(np.float32)
     theirs = np.asarray(getattr(keras.activations, function)(keras.ops.convert_to_tensor(x)))
-    ours = functions.values_of(functions.FUNCTIONS[function], x)
+    ours = functions.values_of(functions.FUNCTIONS[function], x.astype(np.float64))
     if (fixed.quantize(theirs, "RND_CONV", overflow) != fixed.quantize(ours, "RND_CONV", overflow)).any():  # pragma: no cover
         raise q.refused(f"TensorFlow's {function} rounds to another number here than the exact one.", "the hard version, or other bits")
     behind, before = data_quantizer(fixed, overflow=overflow), data_quantizer(incoming)

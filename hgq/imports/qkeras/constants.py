@@ -20,7 +20,7 @@ EPSILON = np.float32(1e-7)
 class Grid:
     """The numbers that a quantizer can give: ``step * n`` with whole n from `low` to `high`; `step` broadcasts to the weights."""
 
-    step: Floats
+    step: Any
     low: int
     high: int
 
@@ -97,7 +97,7 @@ def _least_squares(alpha: str, w: Floats, codes: Floats) -> Floats:
         products, squares = (np.mean(part, axis=axes, keepdims=True, dtype=np.float32) for part in (w * codes, codes * codes))
     else:
         products, squares = w * codes, codes * codes
-    scale = (products / (squares + EPSILON)).astype(np.float32)
+    scale = np.asarray(products / (squares + EPSILON), np.float32)
     return _power(scale) if alpha == "auto_po2" else scale
 
 
@@ -151,7 +151,7 @@ def _linear(q: QKerasQuantizer, w: Floats) -> Constants:
 
 def _binary(q: QKerasQuantizer, w: Floats) -> Constants:
     sign = np.where(w >= 0, np.float32(1), np.float32(-1))
-    codes = (sign + 1) / 2 if q["use_01"] else sign
+    codes: Floats = ((sign + 1) / 2 if q["use_01"] else sign).astype(np.float32)
     scale = _least_squares(q["alpha"], w, codes) if q.automatic else np.asarray(1.0 if q["alpha"] is None else q["alpha"], np.float32)
     return Constants((codes * scale).astype(np.float32), scale=None if q["use_01"] else scale)
 

@@ -299,6 +299,44 @@ def _batch_norm(importer: Importer, entry: Entry, value: Value) -> Value:
     return affine(importer.assembly, value, any_numbers(scale, scale), any_numbers(offset, offset), entry.name)
 
 
+def _mean_pool(importer: Importer, entry: Entry, value: Value) -> Value:
+    """The sum of each window times QKeras' quantized 1/n."""
+    q = parse(entry.config.get("average_quantizer"), f"layer {entry.name}, average_quantizer")
+    whole = entry.class_name == "QGlobalAveragePooling2D"
+    pool = value.ref.shape[:2] if whole else tuple(np.broadcast_to(entry.config["pool_size"], 2).tolist())
+    if entry.config.get("padding", "valid") != "valid" or q is None:
+        raise ConfigError(
+            "This mean is no fixed-point number in QKeras.",
+            where=f"layer {entry.name}",
+            expected='padding="valid" and an average_quantizer',
+            received=f"padding={entry.config.get('padding')!r}, average_quantizer={entry.config.get('average_quantizer')!r}",
+        )
+    count = pool[0] * pool[1]
+    share = quantized(q, np.asarray([1.0 / count], np.float32)).values
+    fitted = any_numbers(share, share)
+    arguments = {"quantizer": data_quantizer(importer.assembly.holding(value, entry.name)), "scale_quantizer": fitted.identifier}
+    if whole:
+        layer = layers.QGlobalAveragePooling2D(keepdims=bool(entry.config.get("keepdims", False)), **arguments)
+    else:
+        layer = layers.QAveragePooling2D(pool, _geometry(entry.config).get("strides"), "valid", **arguments)
+    layer.name = importer.assembly.free_name(entry.name)
+
+    def prepare(layer: Any) -> None:
+        exact = count & (count - 1) == 0
+        if not exact and fitted.fixed is not None:
+            layer.scale_quantizer.set_format(fitted.fixed)
+        got = 1.0 / count if exact else float(np.asarray(layer.scale_quantizer(np.asarray([1.0 / count], np.float32)))[0])
+        if got != float(share[0]):
+            raise ConfigError(
+                f"QKeras' average_quantizer makes {float(share[0])} of 1/{count}, which cannot be had here.",
+                where=f"layer {entry.name}",
+                expected=f"{got}",
+                fix="Give average_quantizer enough fractional bits.",
+            )
+
+    return importer.assembly.apply(layer, value, prepare=prepare)
+
+
 def affine(assembly: Assembly, value: Value, scale: Fitted, offset: Fitted, name: str) -> Value:
     """``x * scale + offset`` with these very numbers."""
     quantizer = data_quantizer(assembly.holding(value, name))
@@ -316,6 +354,8 @@ TRANSLATORS: dict[str, Callable[[Importer, Entry, Value], Value]] = {
     "QDepthwiseConv2DBatchnorm": _folded_layer,
     "QSeparableConv1D": _separable,
     "QSeparableConv2D": _separable,
+    "QAveragePooling2D": _mean_pool,
+    "QGlobalAveragePooling2D": _mean_pool,
     "QBatchNormalization": _batch_norm,
     "BatchNormalization": _batch_norm,
 }

@@ -152,7 +152,8 @@ def main() -> None:
     given = parser.parse_args()
     if given.store:
         given.store.mkdir(parents=True, exist_ok=True)
-        make_models(given.store, given.mnist)
+        if not all((given.store / f"{name}.hgq").is_file() for name in MODELS):
+            make_models(given.store, given.mnist)
         measure(given.store, given.samples)
         write_file_atomically(KEPT, (given.store / "cells.json").read_text(), force=True)
     if given.render:

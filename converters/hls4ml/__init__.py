@@ -1,13 +1,16 @@
-"""The hls4ml backend: a graph becomes an AMD Vitis HLS project, and its C++ can be compiled with g++ and run.
+"""The hls4ml backend: a graph becomes a project for an HLS compiler, and its C++ can be compiled with g++ and run.
 
 =================  =====================================================================================
 `settings.py`      this backend's own options, validated
 `rules/`           one ``@lowers("op")`` rule per op, one file per family: which hls4ml layers it becomes, with exact types
 `lower.py`         runs the rules over a graph
+`vendors.py`       hls4ml's back ends, one row each: compiler, dialect, strategies
+`dialect.py`       how each compiler spells numbers, streams and pragmas; frames of our own functions
 `generated.py`     layers that are C++ functions of our own, for what hls4ml has no template for
 `types.py`         the type of a tensor
 `write.py`         hands those layers to hls4ml, checks that it kept our types, collects what it writes
 `document.py`      `README.md` and `ports.json` of the project
+`driver.py`        the program around the C++ that the C simulation runs
 `simulate.py`      compiles the project with g++ and runs it: the C simulation, bit for bit
 =================  =====================================================================================
 
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
 
 
 class HLS4ML(Backend):
-    """C++ for AMD Vitis HLS, written by hls4ml; see the package's table of contents."""
+    """C++ for HLS compilers, written by hls4ml; see the package's table of contents."""
 
     name = "hls4ml"
     simulation = "C simulation (g++)"
@@ -43,7 +46,7 @@ class HLS4ML(Backend):
         return HELP
 
     def emit(self, graph: Graph, options: Options) -> FirmwareProject:
-        """The Vitis HLS project of a graph. The same graph and options give the same bytes.
+        """The project of a graph. The same graph and options give the same bytes.
 
         Raises:
             LoweringError: an op or a format that hls4ml cannot express exactly; names the node, its layer, and who can.

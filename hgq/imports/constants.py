@@ -85,7 +85,7 @@ def any_numbers(values: Floats, latent: Floats) -> Fitted:
     fixed = Fixed.minimal(mantissa, f)
     dead = fixed.width <= 0  # a zero keeps one bit's place, so that training can revive it
     fixed = Fixed(*(np.where(dead, other, part) for part, other in zip(fixed.astuple(), (1, 0, 0), strict=True)))
-    # -2**n is the sign bit alone; half a step more of range costs nothing and lets it be trained
+    # -2**n would fit into the sign bit alone, with b = -1: nothing that training could go on from
     fixed = Fixed(fixed.k, np.maximum(fixed.i, -fixed.f), fixed.f)
     return Fitted(values, latent, "kbi(rounding=RND_CONV, overflow=SAT)", fixed)
 

@@ -74,7 +74,7 @@ def test_coefficients_and_page_are_what_the_corpus_says(all_fits):
 
 
 def test_families_that_the_fit_never_saw(all_fits):
-    """Issue 5: adder graphs within 2 % (median) and 6 % (of 90 %), the rest within 8 %, flip-flops within 5 %, ranges that hold 90 ± 4 %."""
+    """Issue 5: adder graphs within 2 % (median) and 6 % (of 90 %), the rest within 8 %, flip-flops within 5 %, ranges holding 90 ± 4 %."""
     _, lut = all_fits["xc7"]["lut"]
     groups = {row["family"]: row["group"] for row in fit_synthesis.rows_of("xc7")}
     adders, rest = (lut.of({name for name, of in groups.items() if of == group}) for group in ("adders", "other"))

@@ -27,6 +27,9 @@ LUT4 = [*LUT, "chain_bits", "chains", "dsp_pairs", "inverters", "merged"]
 """A carry cell of ECP5 holds its LUTs, so positions with one operand take some too; additions stay outside of its multipliers."""
 FF = ["registers", "waiting", "dsp_registers"]
 DSP = ["dsp", "small_products"]
+OTHER_SEEDS = 1000
+FEWEST = 25
+"""Designs for a fit."""
 Row = Mapping[str, Any]
 
 
@@ -36,12 +39,23 @@ def rows_of(target: str) -> list[dict[str, Any]]:
 
 
 def targets() -> list[str]:
-    return sorted({row["target"] for row in json.loads(STORE.read_text())}, key=["xc7", "xcup", "ecp5"].index)
+    """Those with designs enough; the others keep the one scale of their family."""
+    return [target for target in ("xc7", "xcup", "ecp5") if len(rows_of(target)) >= FEWEST]
 
 
 def fits(target: str) -> dict[str, tuple[Fit, Unseen]]:
-    """By resource. Only few designs have so many products that a relative error of their DSPs says something: hence from one on."""
+    """By resource. Only few designs have so many products that a relative error of their DSPs says something: hence from one on.
+
+    The LUTs of UltraScale+ are those of Series 7, so its few designs are fitted together with theirs; errors are of its own.
+    """
     rows = rows_of(target)
+    if target == "xcup":
+        together = rows + [{**row, "seed": row["seed"] + OTHER_SEEDS} for row in rows_of("xc7")]
+        return {name: (found, unseen.seeds_below(OTHER_SEEDS)) for name, (found, unseen) in _fits(together, target).items()}
+    return _fits(rows, target)
+
+
+def _fits(rows: Sequence[Row], target: str) -> dict[str, tuple[Fit, Unseen]]:
     clocked = [row for row in rows if not row["combinational"]]
     return {
         "lut": fit(rows, "lut", LUT4 if target == "ecp5" else LUT),

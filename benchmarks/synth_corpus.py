@@ -110,6 +110,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> None:
 
 def main(
     only: Annotated[str, typer.Option(help="Families that match this.")] = "",
+    target: Annotated[str, typer.Option(help="Targets that match this.")] = "",
     part: Annotated[str, typer.Option(help="K/N: the K-th of N parts of the list.")] = "0/1",
     store: Annotated[Path, typer.Option(help="Where the rows go.")] = STORE,
     merge: Annotated[list[Path] | None, typer.Option(help="Stores to take rows from, instead of measuring.")] = None,
@@ -128,7 +129,7 @@ def main(
         return
     done = {key(row) for row in rows}
     number, count = (int(piece) for piece in part.split("/"))
-    todo = [item for index, item in enumerate(wanted(only)) if item not in done and index % count == number]
+    todo = [item for index, item in enumerate(wanted(only)) if item not in done and re.search(target, item[2]) and index % count == number]
     if list_only:
         print(f"{len(done)} rows, {len(todo)} missing:", *(" ".join(map(str, item)) for item in todo), sep="\n")
         return

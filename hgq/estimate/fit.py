@@ -76,6 +76,10 @@ class Unseen:
         wanted = set(families)
         return Unseen({key: ratio for key, ratio in self.ratios.items() if key[0] in wanted}, self.rough)
 
+    def seeds_below(self, limit: int) -> Unseen:
+        """The same for designs of these seeds only."""
+        return Unseen({key: ratio for key, ratio in self.ratios.items() if key[1] < limit}, self.rough)
+
     def spread(self, rough: bool, without: str = "") -> Interval:
         """Where `COVERAGE` of designs of this kind lie, those of family `without` left out."""
         alike = [ratio for key, ratio in self.ratios.items() if (key in self.rough) == rough and key[0] != without]

@@ -22,7 +22,7 @@ from hgq.estimate.fit import COVERAGE, SMALLEST, Fit, Unseen, fit
 STORE = Path(__file__).parent / "data" / "synth_corpus.json"
 PAGE = Path(__file__).parents[1] / "docs" / "estimates.md"
 COEFFICIENTS = Path(str(FOLDER / "_synthesis.toml"))
-LUT = ["pairs", "gates", "joined", "wide", "small_area", "table_leaf", "table_tree", "shift_registers"]
+LUT = ["pairs", "gates", "joined", "joined_constant", "wide", "small_area", "table_leaf", "table_tree", "shift_registers"]
 LUT4 = [*LUT, "chain_bits", "chains", "dsp_pairs", "inverters", "merged"]
 """A carry cell of ECP5 holds its LUTs, so positions with one operand take some too; additions stay outside of its multipliers."""
 FF = ["registers", "waiting", "dsp_registers"]

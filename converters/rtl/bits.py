@@ -32,6 +32,7 @@ class Chain:
         b: Bits of the second, as many.
         subtract: Whether `b` is subtracted.
         joined: Whether an operand is all of another sum that nobody else reads: Yosys adds all three at once.
+        with_constant: Whether one of the three is then a constant, which alone takes no LUTs.
         in_dsp: Whether a multiplier block can do this addition after its product.
     """
 
@@ -39,6 +40,7 @@ class Chain:
     b: tuple[int, ...]
     subtract: bool
     joined: bool
+    with_constant: bool
     in_dsp: bool
 
 
@@ -140,7 +142,9 @@ class Bits:
             inputs = sorted({bit for bit in (*a, *b) if bit > ONE})
             out += [self.bit("gate", ("second", shape.subtract), *inputs) if inputs else ZERO] * (len(a) - 1)
         elif a:
-            number = self._chain(Chain(tuple(a), tuple(b), shape.subtract, joined and self._is_a_sum(a, b), in_dsp))
+            sums = [self.chains[number] for number in map(self._whole_chain, (a, b)) if number is not None] if joined else []
+            constant = any(max(word) <= ONE for word in (a, b, *(operand for chain in sums for operand in (chain.a, chain.b))))
+            number = self._chain(Chain(tuple(a), tuple(b), shape.subtract, bool(sums), bool(sums) and constant, in_dsp))
             out += self.block("chain", number, len(a))
         return out[shape.drop :]
 
@@ -151,15 +155,14 @@ class Bits:
             self.chains.append(chain)
         return self._known[key]
 
-    def _is_a_sum(self, *operands: Word) -> bool:
-        """Whether one is a whole chain, less the zeros above it."""
-        for word in operands:
-            first = word[0]
-            if self.kind[first] == "chain" and self.made_of[first][1] == 0:
-                number, live = self.made_of[first][0], len(word) - word[::-1].count(ZERO)
-                if live == len(self.chains[number].a) and all(self.made_of[bit] == (number, k) for k, bit in enumerate(word[:live])):
-                    return True
-        return False
+    def _whole_chain(self, word: Word) -> int | None:
+        """The chain whose positions are all of a word, less the zeros above it."""
+        first = word[0]
+        if self.kind[first] != "chain" or self.made_of[first][1] != 0:
+            return None
+        number, live = self.made_of[first][0], len(word) - word[::-1].count(ZERO)
+        same = live == len(self.chains[number].a) and all(self.made_of[bit] == (number, k) for k, bit in enumerate(word[:live]))
+        return number if same else None
 
     def multiply(self, a: Word, b: Word, width: int) -> Word:
         """``a * b``."""
@@ -320,7 +323,8 @@ class _Stage:
         value, fb = op.data
         signed_a, fa = self._kif(op.addr[0])
         word = [abs(int(value)) >> position & 1 for position in range(ceil(log2(abs(value) + 1)))]
-        return self.bits.add(a, word, AdderShape(signed_a, False, width_of(op), max(fa, fb) - op.qint.kif[2], fa - fb, value < 0))
+        shape = AdderShape(signed_a, False, width_of(op), max(fa, fb) - op.qint.kif[2], fa - fb, value < 0)
+        return self.bits.add(a, word, shape, joined=self.comb.ref_count[op.addr[0]] == 1)
 
     def _relu(self, op: Any, x: Word) -> Word:
         low = self._fraction(op.addr[0]) - op.qint.kif[2]

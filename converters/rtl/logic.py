@@ -25,6 +25,7 @@ FEATURES: Mapping[str, str] = {
     "carry4": "groups of four positions in carry chains",
     "carry8": "groups of eight positions in carry chains",
     "joined": "positions of sums of which another sum is an operand",
+    "joined_constant": "those of them where one of the three is a constant",
     "gates": "bits of functions of up to six bits that cannot be part of what reads them",
     "wide": "further LUTs for functions of more bits",
     "merged": "bits of functions that are part of an addition",
@@ -194,7 +195,7 @@ class _Needed:
         if chain.in_dsp:
             return
         self.found.update(chains=1, chain_bits=width, carry4=ceil(width / 4), carry8=ceil(width / 8))
-        self.found["joined"] += width * chain.joined
+        self.found.update(joined=width * chain.joined, joined_constant=width * chain.with_constant)
 
     def _whole_product(self, a: tuple[int, ...], b: tuple[int, ...], width: int) -> None:
         short, long = sorted((len(a), len(b)))

@@ -298,7 +298,7 @@ class _Moved:
         self.quantizer, self.variable, self.at, self.step, self.shared = quantizer, variable, at, step, 1.0
 
     def __enter__(self) -> _Moved:
-        method = "_constant_bits" if self.quantizer.constant else "bits"
+        method = "effective_bits" if self.quantizer.constant else "bits"
         original = getattr(FixedQuantizer, method)
 
         def moved(quantizer: FixedQuantizer, first: Any, *rest: Any) -> Any:
@@ -311,7 +311,7 @@ class _Moved:
                 return result
             one = np.zeros(widths, np.float32)
             one[self.at] = self.step
-            return result + np.where(np.asarray(first) != 0, np.broadcast_to(one, result.shape), 0.0)
+            return result + np.where(np.asarray(result) != 0, np.broadcast_to(one, result.shape), 0.0)  # 0 has no bits
 
         self._patch = mock.patch.object(FixedQuantizer, method, moved)
         self._patch.start()

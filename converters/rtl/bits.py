@@ -273,7 +273,7 @@ class _Stage:
             case 6:
                 return self._choice(op, *operands)
             case 7:
-                return bits.multiply(*operands, width)
+                return bits.multiply(operands[0], operands[1], width)
             case 8:
                 values = self.comb.lookup_tables[op.data[0]].padded_table(self.comb.ops[op.addr[0]].qint)
                 return bits.look_up(np.where(np.isnan(values), 0, values).astype(np.int64), operands[0], width)
@@ -283,7 +283,8 @@ class _Stage:
                 return [bits.bit("gate", ("reduce", op.data[0]), *operands[0])]
             case 10:
                 shift = op.data[0] + self._fraction(op.addr[0]) - self._fraction(op.addr[1])
-                pairs = self._aligned(operands[0], operands[1], *map(self._negative, op.addr), shift, width)
+                signs = [self._negative(index) for index in op.addr]
+                pairs = self._aligned(operands[0], operands[1], signs[0], signs[1], shift, width)
                 return [bits.both(op.data[1], x, y) for x, y in pairs]
         return self._three(op, operands)
 

@@ -77,9 +77,10 @@ def by_one_scale(rows: Sequence[Row], of: Callable[[Row], float]) -> Unseen:
 def toml(all_fits: Mapping[str, Mapping[str, tuple[Fit, Unseen]]], counts: Mapping[str, int]) -> str:
     lines = ["# Written by benchmarks/fit_synthesis.py from benchmarks/data/synth_corpus.json. Do not edit.", ""]
     for target, resources in all_fits.items():
+        also = f" and {counts['xc7']} of Series 7" if target == "xcup" else ""
         for name, (found, unseen) in resources.items():
             basis = (
-                f"counts of the RTL, fitted to {counts[target]} designs by Yosys ({target}); unseen kinds of design: "
+                f"counts of the RTL, fitted to {counts[target]} designs by Yosys ({target}){also}; unseen kinds of design: "
                 f"median error {unseen.error(0.5):.1%}, {COVERAGE:.0%} in the range"
             )
             pairs = ", ".join(f"{key} = {value}" for key, value in found.coefficients.items())

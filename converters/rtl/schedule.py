@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 SLACK = 1e-9
 BISECTIONS = 12
 QUICK = 4
+"""Bisections where many numbers of stages are only compared; the one that is written gets `BISECTIONS`."""
 TICKS = 4096
 """Of a stage. alkaid sorts times as float32 and then searches them as float64: these are the same in both."""
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from hgq.cli import _output
 
@@ -12,6 +14,14 @@ if TYPE_CHECKING:
 DEFAULT_PART, DEFAULT_CLOCK = "xcvu13p-flga2577-2-e", 5.0
 OF_THE_MODEL = "what the model was trained for, else "
 CUTS = ("stages", "latency_cutoff")
+
+Part = Annotated[
+    str | None,
+    typer.Option("--part", "-p", help="Device, as its vendor spells it, or a board (pynq-z2).", show_default=OF_THE_MODEL + DEFAULT_PART),
+]
+Clock = Annotated[
+    float | None, typer.Option("--clock-ns", help="Clock period asked for, in ns.", show_default=f"{OF_THE_MODEL}{DEFAULT_CLOCK:g}")
+]
 
 
 def choose(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hgq.cli import _learning, _output, _synth
-from hgq.cli._pipeline import DEFAULT_CLOCK, DEFAULT_PART, OF_THE_MODEL, choose
+from hgq.cli._pipeline import Clock, Part, choose
 from hgq.cli.export import parse_options
 
 if TYPE_CHECKING:
@@ -17,15 +17,8 @@ if TYPE_CHECKING:
 
 def command(
     model: Annotated[Path | None, typer.Argument(metavar="MODEL.hgq", help="A frozen model.", show_default=False)] = None,
-    part: Annotated[
-        str | None,
-        typer.Option(
-            "--part", "-p", help="Device, as its vendor spells it, or a board (pynq-z2).", show_default=OF_THE_MODEL + DEFAULT_PART
-        ),
-    ] = None,
-    clock_ns: Annotated[
-        float | None, typer.Option("--clock-ns", help="Clock period asked for, in ns.", show_default=f"{OF_THE_MODEL}{DEFAULT_CLOCK:g}")
-    ] = None,
+    part: Part = None,
+    clock_ns: Clock = None,
     latency_ns: Annotated[
         float | None, typer.Option("--latency-ns", help="Cut the pipeline of the RTL so that it takes no longer.")
     ] = None,

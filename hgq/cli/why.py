@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hgq.cli import _output
-from hgq.cli._pipeline import DEFAULT_CLOCK, DEFAULT_PART, OF_THE_MODEL, choose
+from hgq.cli._pipeline import Clock, Part, choose
 from hgq.cli.export import parse_options
 
 if TYPE_CHECKING:
@@ -22,15 +22,8 @@ def command(
         str | None,
         typer.Argument(metavar="[LAYER|LAYER\\[INDEX]]", help="A layer, dense_1; an output of it, dense_1[3]; a weight, dense_1[0,3]."),
     ] = None,
-    part: Annotated[
-        str | None,
-        typer.Option(
-            "--part", "-p", help="Device, as its vendor spells it, or a board (pynq-z2).", show_default=OF_THE_MODEL + DEFAULT_PART
-        ),
-    ] = None,
-    clock_ns: Annotated[
-        float | None, typer.Option("--clock-ns", help="Clock period asked for, in ns.", show_default=f"{OF_THE_MODEL}{DEFAULT_CLOCK:g}")
-    ] = None,
+    part: Part = None,
+    clock_ns: Clock = None,
     option: Annotated[list[str] | None, typer.Option("--option", "-O", metavar="KEY=VALUE", help="An option of the rtl backend.")] = None,
     top: Annotated[int, typer.Option("--top", min=1, help="Show so many, the dearest first.")] = 20,
     what_if: Annotated[

@@ -16,6 +16,7 @@ from hgq.freeze import freeze
 from hgq.imports import import_model
 from hgq.ir import interpret
 from tests.imports.make_hgq2_references import VARIANTS, samples
+from tests.imports.references import unpacked
 
 SLOW = ("mlp_saturating", "jets")
 
@@ -23,10 +24,7 @@ SLOW = ("mlp_saturating", "jets")
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """The reference files."""
-    target = tmp_path_factory.mktemp("hgq2")
-    with zipfile.ZipFile(Path(__file__).with_name("hgq2_references.zip")) as archive:
-        archive.extractall(target)
-    return target
+    return unpacked("hgq2", tmp_path_factory)
 
 
 def check(folder: Path, name: str) -> None:

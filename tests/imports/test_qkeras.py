@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import zipfile
 from pathlib import Path
 
 import keras
@@ -18,6 +17,7 @@ from hgq.imports.qkeras.identifiers import parse
 from hgq.ir import interpret
 from hgq.layers import qlayers
 from tests.imports.make_qkeras_references import LEGACY, VARIANTS, samples
+from tests.imports.references import unpacked
 
 ROUNDED = ("mlp_auto", "batch_norm_default")
 """Models whose numbers are real ones: predictions equal but for float32's own rounding."""
@@ -31,10 +31,7 @@ ALL = [name for name in [*VARIANTS, *OLD] if name not in (*ROUNDED, *HEADS)]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """The reference files."""
-    target = tmp_path_factory.mktemp("qkeras")
-    with zipfile.ZipFile(Path(__file__).with_name("qkeras_references.zip")) as archive:
-        archive.extractall(target)
-    return target
+    return unpacked("qkeras", tmp_path_factory)
 
 
 def model_file(folder: Path, name: str) -> Path:

@@ -17,17 +17,7 @@ from hgq.freeze import freeze
 from hgq.layers import QConv1D, QDense, set_resource, total_cost, total_ebops
 from hgq.quantizers import ops
 from hgq.resources import lut
-
-
-def recoded(number: int) -> int:
-    """Digits of the non-adjacent form, one by one."""
-    number, digits = abs(number), 0
-    while number:
-        if number & 1:
-            number -= 2 - (number & 3)
-            digits += 1
-        number >>= 1
-    return digits
+from tests.signed_digits import recoded
 
 
 def test_signed_digits():

@@ -14,19 +14,9 @@ from hgq.ir import file as hgq_file
 from hgq.layers import QConv1D, QDense
 from hgq.training import run, train
 from hgq.training.shallow import Sums, depth_for
+from tests.signed_digits import recoded
 
 pytest.importorskip("alkaid")
-
-
-def recoded(number: int) -> int:
-    """Digits of the non-adjacent form, one by one."""
-    number, digits = abs(number), 0
-    while number:
-        if number & 1:
-            number -= 2 - (number & 3)
-            digits += 1
-        number >>= 1
-    return digits
 
 
 @pytest.mark.parametrize("layer", [QDense(7), QConv1D(6, 3, groups=2)])

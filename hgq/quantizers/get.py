@@ -59,12 +59,15 @@ def get(identifier: Identifier, place: str | None = None, where: str | None = No
 
 
 def serialize(quantizer: Quantizer | None) -> dict | None:
-    """What `get` turns back into an equal quantizer. Its shape is left out: the layer that owns it builds it."""
+    """What `get` turns back into an equal quantizer. Its shape is left out: the layer that owns it builds it.
+
+    Nor may Keras note it as an object that several layers share: it goes by `id`, and some quantizers (those that a layer resolves only
+    when it is built) live no longer than this call, so that the next one may have the same `id`.
+    """
     if quantizer is None:
         return None
     config = keras.saving.serialize_keras_object(quantizer)
-    config.pop("build_config", None)
-    return config
+    return {key: value for key, value in config.items() if key not in ("build_config", "shared_object_id")}
 
 
 def _parse(text: str, where: str | None) -> Quantizer:

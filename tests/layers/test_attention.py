@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import gc
+import json
+import zipfile
+
 import keras
 import numpy as np
 import pytest
@@ -195,3 +199,25 @@ def test_linformer_refuses_masks_and_projects_once():
 def test_a_mask_that_keras_passes_on_is_refused():
     with pytest.raises(ConfigError, match="no input of the model"):
         QSoftmax()(keras.layers.Masking()(samples(3, 2)))
+
+
+def test_saved_quantizers_are_never_taken_for_each_other(tmp_path):
+    """Keras tells shared objects by `id` while it saves; a quantizer that is made for its configuration alone is gone before the next one."""
+    inputs = outputs = keras.Input((4, 3))
+    for _ in range(4):
+        outputs = QMultiHeadAttention(2, 2, output_quantizer="kbi(b0=8, i0=2)")(outputs)
+    thresholds = gc.get_threshold()
+    gc.set_threshold(1, 1, 1)  # so that ids come again at once, as now and then in a long run
+    try:
+        keras.Model(inputs, outputs).save(tmp_path / "model.keras")
+    finally:
+        gc.set_threshold(*thresholds)
+    shared = list[str]()
+
+    def note(config: dict) -> dict:
+        shared.extend([config["class_name"]] if "shared_object_id" in config else [])
+        return config
+
+    json.loads(zipfile.ZipFile(tmp_path / "model.keras").read("config.json"), object_hook=note)
+    assert set(shared) == {"DTypePolicy"}
+    keras.saving.load_model(tmp_path / "model.keras")

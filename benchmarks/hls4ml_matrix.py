@@ -109,8 +109,8 @@ def cell(graph, x: np.ndarray, vendor: str, io_type: str, strategy: str) -> dict
         with tempfile.TemporaryDirectory() as folder:
             got = hls4ml.simulate(graph, options, x, folder)
     except (ConfigError, LoweringError) as error:
-        reason = error.received if error.what.endswith("no C simulation here.") else f"{error.what} Expected: {error.expected}"
-        return {"reason": reason}
+        known = f"hls4ml has no other strategy than {error.expected}"
+        return {"reason": known if "strategy" in error.what else f"{error.what} {error.received}"}
     except ToolFailed as error:
         return {"reason": f"g++: {error.what} {(error.received or '').splitlines()[-1]}"}
     want = interpret.run(graph, x)

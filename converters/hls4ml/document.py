@@ -120,8 +120,8 @@ hls4ml takes a reuse factor only if it divides the layer's products in a certain
 
 
 def _without_tools(vendor: Vendor) -> str:
-    if vendor.no_simulation:
-        return f"There is no C simulation without that compiler: {vendor.no_simulation}."
+    if vendor.sycl:
+        return "Without the vendor's tools: `hgq verify --backend hls4ml` compiles the layers with g++; headers of hgqc stand for SYCL's."
     does = "what `hgq verify --backend hls4ml` does, faster, by itself"
     return f"Without the vendor's tools, as a library for g++: `bash build_lib.sh` ({does})."
 

@@ -68,6 +68,8 @@ def driver(project: FirmwareProject, vendor: Vendor) -> str:
     settings = project.meta["options"]
     if settings["board"]:
         return _filled(project, vendor, ports, *_accelerator(project, ports))
+    if vendor.sycl:
+        return _filled(project, vendor, ports, *_pipes(project, vendor, ports))
     if settings["io_type"] == "io_stream":
         return _filled(project, vendor, ports, *_streams(project, vendor, ports))
     if vendor.dialect == "quartus":
@@ -129,6 +131,27 @@ def _structs(project: FirmwareProject, ports: Mapping[str, Any]) -> Pieces:
         else:
             store.append(f"        for (int j = 0; j < {size}; j++) y[{start} + j] = taken.{member}[j].to_double();")
     return ["    static input_data given;", "    static output_data taken;"], load, store, f"taken = {project.name}(given)"
+
+
+def _pipes(project: FirmwareProject, vendor: Vendor, ports: Mapping[str, Any]) -> Pieces:
+    """SYCL's pipes are types; a stream passes the last axis at once, else a packet is the whole tensor."""
+    header = str(project.files[f"{vendor.folder}/{project.name}.h"])
+    kernel = re.findall(r"^struct (\w+) \{", header, re.MULTILINE)[0]
+    pipes = dict(zip(("inputs", "outputs"), re.split(r"insert outputs", header), strict=True))
+    names = {kind: re.findall(r"^using (\w+) = sycl::ext::intel::experimental::pipe<", text, re.MULTILINE) for kind, text in pipes.items()}
+    load, store = [], []
+    for kind, number, port, start in _ports(ports):
+        pipe = names[kind][number]
+        pack = port["shape"][-1] if project.meta["options"]["io_type"] == "io_stream" else len(port["k"])
+        head = f"        for (int i = 0; i < {len(port['k'])}; i += {pack}) {{\n"
+        each = f"            for (int j = 0; j < {pack}; j++)"
+        if kind == "inputs":
+            packet = f"            nnet::ExtractPipeType<{pipe}>::value_type packet;\n"
+            load.append(f"{head}{packet}{each} packet[j] = x[{start} + i + j];\n            {pipe}::write(packet);\n        }}")
+        else:
+            store.append(f"{head}            auto packet = {pipe}::read();\n{each} y[{start} + i + j] = packet[j].to_double();\n        }}")
+    store.append("        if (hgq::waiting) return 7;")
+    return [], load, store, f"{kernel}()()"
 
 
 def _accelerator(project: FirmwareProject, ports: Mapping[str, Any]) -> Pieces:

@@ -23,10 +23,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hgq import cache, tools
-from hgq.errors import ConfigError, LoweringError, ToolFailed
+from hgq.errors import ConfigError, ToolFailed
 from hgq.ir import interpret
 from hgq.project import FirmwareProject
 
+from . import sycl
 from .driver import driver
 from .vendors import VENDORS, Vendor
 
@@ -84,21 +85,14 @@ def compile_project(project: FirmwareProject, workdir: Path) -> Path:
     """The project's compiled driver, from the user's cache or built in `workdir` and kept there.
 
     Raises:
-        LoweringError: nothing but the vendor's compiler takes the project.
         ToolNotFound: no g++.
         ToolFailed: the compiler ended with an error or ran out of time.
     """
     vendor = VENDORS[project.meta["options"]["backend"]]
-    if vendor.no_simulation:
-        raise LoweringError(
-            f"hls4ml's {vendor.name} projects have no C simulation here.",
-            expected=", ".join(other.name for other in VENDORS.values() if not other.no_simulation),
-            received=vendor.no_simulation,
-            fix="Verify the model with another --option backend=…: the graph, and so the numbers, are the same.",
-        )
     compiler = tools.require("g++")
     text = driver(project, vendor)
-    key = hashlib.sha256("\n".join([project.digest(), text, *FLAGS, compiler.version]).encode()).hexdigest()[:24]
+    host = sycl.TEXT if vendor.sycl else ""
+    key = hashlib.sha256("\n".join([project.digest(), text, *FLAGS, compiler.version, host]).encode()).hexdigest()[:24]
     kept = cache.folder("csim", key) / "csim"
     here = workdir.resolve() / f"csim-{key}"
     for binary in (kept, here / "run" / "csim"):
@@ -107,6 +101,8 @@ def compile_project(project: FirmwareProject, workdir: Path) -> Path:
                 os.utime(binary.parent)
             return binary
     project.write(here / "project", force=True)
+    if vendor.sycl:
+        sycl.prepare(here / "project", vendor.folder)
     (here / "run").mkdir(parents=True, exist_ok=True)
     (here / "project" / "hgq_driver.cpp").write_text(text)
     unfinished = here / "csim.unfinished"

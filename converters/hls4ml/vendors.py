@@ -23,7 +23,7 @@ class Vendor:
         part: hls4ml's own default part: an example.
         folder: Where the C++ lies.
         run: Shell lines that run the compiler; ``@top@`` is the project's name.
-        no_simulation: Why g++ cannot run the project; empty if it can.
+        sycl: Whether the C++ is SYCL, for which the C simulation brings headers of ours.
         namespaces: Whether the C++ can be put into a namespace.
         lookups: Whether it has hls4ml's table layer; else a function of ours takes its place.
         quantizers: The same of hls4ml's layer that casts each element by itself.
@@ -39,7 +39,7 @@ class Vendor:
     part: str
     run: tuple[str, ...]
     folder: str = "firmware"
-    no_simulation: str = ""
+    sycl: bool = False
     namespaces: bool = False
     lookups: bool = False
     quantizers: bool = False
@@ -89,8 +89,8 @@ VENDORS = {
             dialect="ap",
             writer="hls4ml.writer.vivado_accelerator_writer:VivadoAcceleratorWriter",
             flow="vivado",
-            # da4ml's pass asserts that the back end is called Vivado or Vitis
-            strategies={io: ("latency", "resource", "resource_unrolled") for io in BOTH},
+            # the passes that write unrolled code and da4ml's want a back end that is called Vivado or Vitis
+            strategies={io: ("latency", "resource") for io in BOTH},
             parts=r"xc.*",
             part="xc7z020clg400-1",
             run=("vivado_hls -f build_prj.tcl", "vivado -mode batch -source design.tcl"),
@@ -132,7 +132,8 @@ VENDORS = {
             part="Agilex7",
             run=("mkdir build && cd build && cmake .. && make fpga_emu",),
             folder="src/firmware",
-            no_simulation="its C++ is SYCL, which only Intel's icpx compiles",
+            sycl=True,
+            libraries=("host", "src/firmware", "src/firmware/nnet_utils"),
         ),
     )
 }

@@ -236,7 +236,7 @@ def bits_of(pipeline: Any) -> Bits:
         words = [stage.values[index] if index >= 0 else [] for index in comb.out_idxs]
         if pipeline.clocked:
             words = [[bit if bit <= ONE else bits.bit("register", bit) for bit in word] for word in words]
-        shared = {position for position, index in enumerate(comb.out_idxs) if index >= 0 and comb.ref_count[index] > 1}
+        shared = {position for position, index in enumerate(comb.out_idxs) if index >= 0 and stage.uses[index] > 1}
     bits.outputs = [bit for word in words for bit in word]
     return bits
 
@@ -247,9 +247,9 @@ class _Stage:
     def __init__(self, bits: Bits, comb: Any, words: list[Word], shared: set[int]) -> None:
         self.bits, self.comb, self.words, self.shared = bits, comb, words, shared
         self.values: list[Word] = []
-        uses = comb.ref_count
+        self.uses = comb.ref_count  # alkaid counts them anew each time that it is asked
         for index, op in enumerate(comb.ops):
-            self.values.append(self._word(op) if uses[index] and width_of(op) else [])
+            self.values.append(self._word(op) if self.uses[index] and width_of(op) else [])
 
     def _word(self, op: Any) -> Word:
         bits, width = self.bits, width_of(op)
@@ -302,7 +302,7 @@ class _Stage:
         (signed_a, fa), (signed_b, fb) = map(self._kif, op.addr)
         drop = max(fa, fb - op.data[0]) - op.qint.kif[2]
         shape = AdderShape(signed_a, signed_b, width_of(op), drop, op.data[0] + fa - fb, op.opcode == 1)
-        alone = any(self.comb.ref_count[index] == 1 for index in op.addr)
+        alone = any(self.uses[index] == 1 for index in op.addr)
         # A multiplier block adds something to all bits of its product: the operand that does not begin below the other.
         whole = [index for index, shift in zip(op.addr, (-shape.shift, shape.shift), strict=True) if shift >= 0]
         return self.bits.add(a, b, shape, in_dsp=not shape.subtract and any(map(self._is_product, whole)), joined=alone)
@@ -310,7 +310,7 @@ class _Stage:
     def _is_product(self, index: int) -> bool:
         """Whether a value is a product, or one that a register has kept, that nobody else reads."""
         op = self.comb.ops[index]
-        if self.comb.ref_count[index] != 1:
+        if self.uses[index] != 1:
             return False
         if op.opcode != -1:
             return op.opcode == 7
@@ -325,7 +325,7 @@ class _Stage:
         signed_a, fa = self._kif(op.addr[0])
         word = [abs(int(value)) >> position & 1 for position in range(ceil(log2(abs(value) + 1)))]
         shape = AdderShape(signed_a, False, width_of(op), max(fa, fb) - op.qint.kif[2], fa - fb, value < 0)
-        return self.bits.add(a, word, shape, joined=self.comb.ref_count[op.addr[0]] == 1)
+        return self.bits.add(a, word, shape, joined=self.uses[op.addr[0]] == 1)
 
     def _relu(self, op: Any, x: Word) -> Word:
         low = self._fraction(op.addr[0]) - op.qint.kif[2]

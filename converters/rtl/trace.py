@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,7 @@ class Traced:
         inputs: alkaid's symbolic ports, flattened in graph order.
         values: alkaid's symbolic value of each port and node of `lowered`.
         comb: alkaid's optimised combinational program of the whole model.
+        summaries: What `summary.summary` said of it, by how it was cut into stages: a budget, a latency and a report ask again and again.
     """
 
     graph: Graph
@@ -53,6 +54,7 @@ class Traced:
     inputs: list[Any]
     values: dict[str, Any]
     comb: Any
+    summaries: dict[Any, dict[str, Any]] = field(default_factory=dict)
 
 
 _cache: OrderedDict[str, Traced] = OrderedDict()

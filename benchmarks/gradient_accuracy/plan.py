@@ -41,7 +41,8 @@ class Task:
 MLP = Task("MLP on MNIST", "mnist.npz", 20_000, (256, 128), "adam", 1e-3, 5)
 CONV = Task("conv net on CIFAR-10", "cifar10_10k.npz", 8_000, (64,), "sgd", 0.05, 6, filters=(16, 32), pool=2, jit=False)
 BINARY = Task("1-bit weights, MLP on MNIST", "mnist.npz", 4_000, (96,), "adam0", 3e-3, 10, batch=64, weights="binary")
-TASKS = {"mlp": MLP, "conv": CONV, "binary": BINARY}
+BINARY_CONV = replace(CONV, title="1-bit weights, conv net on CIFAR-10", optimizer="adam0", learning_rate=3e-3, weights="binary")
+TASKS = {"mlp": MLP, "conv": CONV, "binary": BINARY, "binary_conv": BINARY_CONV}
 
 
 @dataclass(frozen=True)
@@ -148,13 +149,14 @@ LOOK_AHEAD: Methods = {
 ON_CONV = """none luq4 hq hlq hlq8 luq3 luq_rn3 luq2 int2_rn luq4_fnt3 none_fnt3 none_meta int4_ends metagrad metagrad_luq4 luq4_ends
     int4_rn int4_rn_ends metagrad_rn_ends metagrad_rn nvfp4 int4 luq4_smp2 luq2_smp16 sawb sawb_luq4""".split()
 """The conv net costs twice as much as the MLP: fewer methods, three seeds each …"""
-SEEDS_ON_CONV = dict.fromkeys(("none", "luq4", "luq4_fnt3", "none_fnt3", "hq", "hlq"), 8)
+SEEDS_ON_CONV = dict.fromkeys(("none", "luq4", "luq4_fnt3", "none_fnt3", "hq"), 16) | dict.fromkeys(("hlq", "luq2", "int2_rn"), 8)
 """… but for those whose aims three seeds cannot tell."""
 ALL = SCHEMES | FEWER_BITS | PARTS | META | META_OTHERS
 METHODS: dict[str, Methods] = {
     "mlp": {name: method for name, method in ALL.items() if name != "hlq"},  # there it is hq
     "conv": {name: replace(ALL[name], seeds=SEEDS_ON_CONV.get(name, 3)) for name in ON_CONV},
     "binary": LOOK_AHEAD,
+    "binary_conv": LOOK_AHEAD,
 }
 
 JETS_OPTIONS: dict[str, Any] = {"epochs": 40, "ebops": [5000.0], "backends": ["rtl"]}

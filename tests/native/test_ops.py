@@ -164,6 +164,22 @@ def test_products_are_those_of_integers(shape, codes, seed):
     np.testing.assert_array_equal(kernel, (x.T.astype(np.int64) @ g.astype(np.int64)).astype(np.float32) * scale)
 
 
+@pytest.mark.parametrize("greatest", [0.0, 0.002, 0.03, 0.3, 1.0])
+@pytest.mark.parametrize("data", ["of both signs", "positive", "few bits"])
+def test_products_of_codes_that_rarely_are_great(greatest, data):
+    """Where four codes would overflow 16 bits some are taken out, or pairs are not added: in none, some, and all parts of a product."""
+    rng = np.random.default_rng(7)
+    low, high = {"of both signs": (-127, 127), "positive": (0, 127), "few bits": (-7, 7)}[data]
+    g = (rng.choice([-1, 1], (2500, 61)) * 2 ** rng.integers(0, 5, (2500, 61))).astype(np.int8)
+    g[rng.random(g.shape) < greatest] = 64
+    g[rng.random(g.shape) < greatest / 2] = -64
+    x = np.where(rng.random((2500, 50)) < 0.5, rng.integers(low, high + 1, (2500, 50)), rng.choice([low, high], (2500, 50))).astype(np.int8)
+    ops, scale = native.ops_for(tf.zeros(())), np.float32(0.37)
+    expected = (x.T.astype(np.int64) @ g.astype(np.int64)).astype(np.float32) * scale
+    np.testing.assert_array_equal(ops.hgqc_kernel_product(x, g, scale), expected)
+    np.testing.assert_array_equal(ops.hgqc_data_product(g.T.copy(), x.T.copy(), scale), expected.T)
+
+
 @pytest.mark.parametrize("peak", [64, 127])
 def test_long_products_are_exact(peak):
     """More terms than one block, than float32, and than 32 bits can sum."""

@@ -277,7 +277,7 @@ class ProductOp : public OpKernel {
     const Range gradient_range = range_of(context, gradient), range = range_of(context, other);
     OP_REQUIRES(context, gradient_range.low >= -kGreatestGradientCode && gradient_range.high <= kGreatestGradientCode,
                 InvalidArgument("gradient codes go from -64 to 64"));
-    const bool pairs = pairs_fit(gradient_range, range);
+    const int limit = limit_of_pairs(gradient_range, range);
     const float scale = context->input(2).flat<float>()(0) * (float)(1 << range.shift);
     float* const out = result->flat<float>().data();
     const int8_t *const at_a = a.flat<int8_t>().data(), *const at_b = b.flat<int8_t>().data();
@@ -287,7 +287,7 @@ class ProductOp : public OpKernel {
     OP_REQUIRES(context, depth <= kExactDepth || kContractedFirst, InvalidArgument("more than 2^18 outputs"));
     if (depth <= kExactDepth) {
       const Operand x{at_a, rows, depth, kContractedFirst}, y{at_b, cols, depth, kContractedFirst};
-      product<kUnsignedA>(x, y, range, pairs, parallel, [&](int64_t m, int64_t n0, int64_t width, const int32_t* sums) {
+      product<kUnsignedA>(x, y, range, limit, parallel, [&](int64_t m, int64_t n0, int64_t width, const int32_t* sums) {
         for (int64_t j = 0; j < width; ++j) out[m * cols + n0 + j] = (float)sums[j] * scale;
       });
       return;
@@ -296,7 +296,7 @@ class ProductOp : public OpKernel {
     for (int64_t k = 0; k < depth; k += kExactDepth) {
       const int64_t part = std::min(kExactDepth, depth - k);
       const Operand x{at_a + k * rows, rows, part, true}, y{at_b + k * cols, cols, part, true};
-      product<kUnsignedA>(x, y, range, pairs, parallel, [&](int64_t m, int64_t n0, int64_t width, const int32_t* sums) {
+      product<kUnsignedA>(x, y, range, limit, parallel, [&](int64_t m, int64_t n0, int64_t width, const int32_t* sums) {
         for (int64_t j = 0; j < width; ++j) totals[m * cols + n0 + j] += sums[j];
       });
     }

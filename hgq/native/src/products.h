@@ -2,11 +2,13 @@
 //
 // One operand holds gradient codes, of magnitude up to 64; the other any int8. The latter is packed as unsigned bytes (its least code is
 // subtracted, and what that adds is taken off the sums again), because that is what the processors multiply: unsigned by signed bytes. Four
-// neighbours along k lie together. AVX2 adds products in pairs of 16 bits, which cannot overflow since 2 * 255 * 64 < 2^15; where the codes
-// are small enough, two such pairs are added before they are widened, which is half again as fast. All variants give the same bits.
+// neighbours along k lie together. AVX2 adds products in pairs of 16 bits, which cannot overflow since 2 * 255 * 64 < 2^15. Widening these costs
+// as much as multiplying does, so two such pairs are added first, which is half again as fast. Where four gradient codes are too great for
+// that, as LUQ's rarely are, some are taken out and their products are added afterwards. All variants give the same bits.
 #pragma once
 #include <algorithm>
 #include <cstdint>
+#include <cstdlib>
 #include <cstring>
 #include <memory>
 #include <new>
@@ -28,6 +30,7 @@ constexpr int kColsPacked = 32;           // columns of B, in the same way
 
 #if defined(__AVX512VNNI__) && defined(__AVX512F__) && !defined(HGQC_PORTABLE)
 constexpr int kRows = 12, kCols = 32;
+constexpr bool kAddsPairs = false;
 constexpr const char* kInstructions = "AVX512-VNNI";
 template <bool kUnsignedA, bool kPairs>
 inline void tile(const uint8_t* a, const uint8_t* b, int64_t depth, int32_t* out) {
@@ -53,10 +56,13 @@ inline void tile(const uint8_t* a, const uint8_t* b, int64_t depth, int32_t* out
 }
 
 #elif defined(__AVX2__) && !defined(HGQC_PORTABLE)
-constexpr int kRows = 6, kCols = 16;
 #if defined(__AVXVNNI__)
+constexpr int kRows = 6, kCols = 16;  // sums enough to wait for: an instruction takes five cycles, and two start in each
+constexpr bool kAddsPairs = false;
 constexpr const char* kInstructions = "AVX-VNNI";
 #else
+constexpr int kRows = 3, kCols = 16;  // more sums than this, and the operands do not stay in the 16 registers
+constexpr bool kAddsPairs = true;
 constexpr const char* kInstructions = "AVX2";
 #endif
 template <bool kUnsignedA, bool kPairs>
@@ -107,6 +113,7 @@ inline void tile(const uint8_t* a, const uint8_t* b, int64_t depth, int32_t* out
 
 #else
 constexpr int kRows = 6, kCols = 16;
+constexpr bool kAddsPairs = false;
 constexpr const char* kInstructions = "portable C++";
 template <bool kUnsigned>
 inline int32_t byte_of(uint32_t word, int number) {
@@ -224,42 +231,118 @@ inline void pack(const Operand& x, const Range& range, int width, int64_t k0, in
   }
 }
 
-// Sums of the codes along the contracted axis.
-inline void contracted_sums(const Operand& x, int32_t* sums) {
-  std::fill(sums, sums + x.n, 0);
+// A gradient code that a panel does without: sums in 16 bits would overflow with it.
+struct Excess {
+  int32_t quad;
+  int8_t index, byte, code;
+};
+
+// A panel of gradient codes: whether pairs of pairs fit into 16 bits, and which codes were taken out for that.
+struct Panel {
+  bool pairs = true;
+  std::vector<Excess> taken;
+};
+
+// Whether anywhere two neighbours of `first` and those of `second` have magnitudes that add up to more than `limit`. `bytes`: divisible by 4.
+inline bool exceeds(const uint8_t* first, const uint8_t* second, int bytes, int limit) {
+  int at = 0;
+#if defined(__SSSE3__)
+  const __m128i ones = _mm_set1_epi8(1), limits = _mm_set1_epi16((int16_t)limit);
+  const auto sums = [&](__m128i a, __m128i b) {
+    return _mm_add_epi16(_mm_maddubs_epi16(_mm_abs_epi8(a), ones), _mm_maddubs_epi16(_mm_abs_epi8(b), ones));
+  };
+  __m128i over = _mm_setzero_si128();
+  for (; at + 16 <= bytes; at += 16)
+    over = _mm_or_si128(over, _mm_cmpgt_epi16(sums(_mm_loadu_si128((const __m128i*)(first + at)), _mm_loadu_si128((const __m128i*)(second + at))), limits));
+  for (; at + 8 <= bytes; at += 8)
+    over = _mm_or_si128(over, _mm_cmpgt_epi16(sums(_mm_loadl_epi64((const __m128i*)(first + at)), _mm_loadl_epi64((const __m128i*)(second + at))), limits));
+  if (_mm_movemask_epi8(over)) return true;
+#endif
+  for (; at < bytes; at += 2)
+    if (std::abs((int8_t)first[at]) + std::abs((int8_t)first[at + 1]) + std::abs((int8_t)second[at]) + std::abs((int8_t)second[at + 1]) > limit) return true;
+  return false;
+}
+
+// Takes codes out of a packed panel of gradients until no four that are added in 16 bits (two neighbours of a quadruple, and those of the
+// next) have magnitudes that add up to more than `limit`. Where that takes too many, it leaves the panel as it was, for sums of two.
+inline void take_excess(uint8_t* panel, int width, int64_t depth, int limit, Panel& result) {
+  result.pairs = true;
+  result.taken.clear();
+  const size_t most = depth * width / 32;  // each costs a row of the tile; sums of two cost half as much again for all
+  const auto put_back = [&] {
+    for (const Excess& e : result.taken) panel[(e.quad * width + e.index) * 4 + e.byte] = (uint8_t)e.code;
+    result.pairs = false;
+    result.taken.clear();
+  };
+  for (int64_t quad = 0; quad < depth; quad += 2) {
+    uint8_t *const first = panel + quad * width * 4, *const second = first + width * 4;
+    if (!exceeds(first, second, 4 * width, limit)) continue;
+    for (int at = 0; at < 4 * width; at += 2) {
+      uint8_t* const four[] = {first + at, first + at + 1, second + at, second + at + 1};
+      int sum = 0;
+      for (const uint8_t* code : four) sum += std::abs((int8_t)*code);
+      for (int i = 0; i < 4 && sum > limit; ++i) {
+        if (*four[i] == 0) continue;
+        if (result.taken.size() == most) return put_back();
+        const int place = at + i % 2;
+        result.taken.push_back({(int32_t)quad + i / 2, (int8_t)(place / 4), (int8_t)(place % 4), (int8_t)*four[i]});
+        sum -= std::abs((int8_t)*four[i]);
+        *four[i] = 0;
+      }
+    }
+  }
+}
+
+// Sums of the codes along the contracted axis, of indices n0 to n1.
+inline void contracted_sums(const Operand& x, int64_t n0, int64_t n1, int32_t* sums) {
+  std::fill(sums + n0, sums + n1, 0);
   if (x.contracted_first) {
     for (int64_t k = 0; k < x.k; ++k)
-      for (int64_t n = 0; n < x.n; ++n) sums[n] += x.codes[k * x.n + n];
+      for (int64_t n = n0; n < n1; ++n) sums[n] += x.codes[k * x.n + n];
   } else {
-    for (int64_t n = 0; n < x.n; ++n)
+    for (int64_t n = n0; n < n1; ++n)
       for (int64_t k = 0; k < x.k; ++k) sums[n] += x.codes[n * x.k + k];
   }
 }
 
 // ---- the product
 
+// `limit`: what the magnitudes of four gradient codes may add up to (see `limit_of_pairs`).
 // parallel(count, cost, work) calls work(begin, end) on ranges that cover 0 to count, in any order, on any threads; `cost` in nanoseconds.
 template <bool kUnsignedA, class Parallel, class Finish>
-void product(const Operand& a, const Operand& b, const Range& range, bool pairs, Parallel&& parallel, Finish&& finish) {
+void product(const Operand& a, const Operand& b, const Range& range, int limit, Parallel&& parallel, Finish&& finish) {
   const int64_t rows = a.n, cols = b.n;
   const int64_t depths = (std::max<int64_t>(a.k, 1) + 7) / 8 * 2;  // quadruples, an even number
   const int64_t row_groups = (rows + kRowsPacked - 1) / kRowsPacked, col_groups = (cols + kColsPacked - 1) / kColsPacked;
   const int64_t deepest = std::min<int64_t>(depths, kBlock);
   const Bytes packed_a(row_groups * kRowsPacked * deepest * 4), packed_b(col_groups * kColsPacked * deepest * 4);
   std::unique_ptr<int32_t[]> sums(depths > kBlock ? new int32_t[rows * cols] : nullptr);
-  std::vector<int32_t> correction(range.low != 0 ? (kUnsignedA ? cols : rows) : 0);
-  if (!correction.empty()) contracted_sums(kUnsignedA ? b : a, correction.data());
+  const Operand& gradient_operand = kUnsignedA ? b : a;
+  std::vector<int32_t> correction(range.low != 0 ? gradient_operand.n : 0);
+  if (!correction.empty()) {
+    constexpr int64_t kTogether = 128;
+    parallel((gradient_operand.n + kTogether - 1) / kTogether, gradient_operand.k * kTogether / 10, [&](int64_t from, int64_t to) {
+      contracted_sums(gradient_operand, from * kTogether, std::min(to * kTogether, gradient_operand.n), correction.data());
+    });
+  }
   const uint32_t offset = (uint32_t)(range.low >> range.shift);  // the sums are of code - low: low times the other's sum is missing
+  constexpr int kGradientWidth = kUnsignedA ? kCols : kRows;
+  std::vector<Panel> panels((kUnsignedA ? col_groups * kColsPacked : row_groups * kRowsPacked) / kGradientWidth);
+  const bool all_fit = limit >= 4 * kGreatestGradientCode;
   for (int64_t start = 0; start < depths; start += kBlock) {
     const int64_t depth = std::min<int64_t>(kBlock, depths - start);
     const bool first = start == 0, last = start + depth == depths;
+    const auto pack_panels = [&](const Operand& x, bool gradient, int width, int together, int64_t group, uint8_t* out) {
+      const int64_t n0 = group * together, n1 = n0 + together;
+      pack(x, gradient ? Range{} : range, width, 4 * start, depth, n0, n1, out);
+      if (kAddsPairs && gradient && !all_fit)
+        for (int64_t n = n0; n < n1; n += width) take_excess(out + n * depth * 4, width, depth, limit, panels[n / width]);
+    };
     parallel(row_groups, depth * kRowsPacked / 2, [&](int64_t from, int64_t to) {
-      for (int64_t at = from; at < to; ++at)
-        pack(a, kUnsignedA ? range : Range{}, kRows, 4 * start, depth, at * kRowsPacked, (at + 1) * kRowsPacked, packed_a.get());
+      for (int64_t at = from; at < to; ++at) pack_panels(a, !kUnsignedA, kRows, kRowsPacked, at, packed_a.get());
     });
     parallel(col_groups, depth * kColsPacked / 2, [&](int64_t from, int64_t to) {
-      for (int64_t at = from; at < to; ++at)
-        pack(b, kUnsignedA ? Range{} : range, kCols, 4 * start, depth, at * kColsPacked, (at + 1) * kColsPacked, packed_b.get());
+      for (int64_t at = from; at < to; ++at) pack_panels(b, kUnsignedA, kCols, kColsPacked, at, packed_b.get());
     });
     parallel(row_groups * col_groups, depth * kRowsPacked * kColsPacked / 30, [&](int64_t from, int64_t to) {
       int32_t sum[kRows * kCols];
@@ -270,10 +353,17 @@ void product(const Operand& a, const Operand& b, const Range& range, bool pairs,
           const int64_t width = std::min<int64_t>(kCols, cols - n0);
           for (int64_t row = first_row; row < end_row; row += kRows) {
             const uint8_t *const at_a = packed_a.get() + row * depth * 4, *const at_b = packed_b.get() + n0 * depth * 4;
-            if (pairs)
+            const Panel& gradient = panels[kUnsignedA ? n0 / kCols : row / kRows];
+            if (gradient.pairs)
               tile<kUnsignedA, true>(at_a, at_b, depth, sum);
             else
               tile<kUnsignedA, false>(at_a, at_b, depth, sum);
+            for (const Excess& e : gradient.taken) {
+              if (kUnsignedA)
+                for (int i = 0; i < kRows; ++i) sum[i * kCols + e.index] += e.code * at_a[(e.quad * kRows + i) * 4 + e.byte];
+              else
+                for (int j = 0; j < kCols; ++j) sum[e.index * kCols + j] += e.code * at_b[(e.quad * kCols + j) * 4 + e.byte];
+            }
             for (int64_t i = 0; i < std::min<int64_t>(kRows, end_row - row); ++i) {
               const int64_t m = row + i;
               int32_t* const line = sum + i * kCols;
@@ -295,10 +385,11 @@ void product(const Operand& a, const Operand& b, const Range& range, bool pairs,
   }
 }
 
-// Greatest magnitude of the gradient codes, and what the other operand's codes have in common: whether pairs of pairs fit into 16 bits.
-inline bool pairs_fit(const Range& gradient, const Range& other) {
-  const int64_t signed_peak = std::max(gradient.high, -gradient.low), unsigned_peak = (other.high - other.low) >> other.shift;
-  return 4 * unsigned_peak * signed_peak < 32768;
+// What the magnitudes of four gradient codes may add up to, so that the sum of their products with the other operand's unsigned bytes fits
+// into 16 bits. Four of the greatest code where any four of these gradients do.
+inline int limit_of_pairs(const Range& gradient, const Range& other) {
+  const int unsigned_peak = std::max((other.high - other.low) >> other.shift, 1), limit = 32767 / unsigned_peak;
+  return 4 * std::max(gradient.high, -gradient.low) <= limit ? 4 * kGreatestGradientCode : limit;
 }
 
 }  // namespace hgqc

@@ -336,7 +336,7 @@ class Recipe(Section):
             del content["model"]
         else:
             del content["layers"]
-        return _toml(content)
+        return to_toml(content)
 
     def changed(self, **changes: dict[str, Any] | Any) -> Recipe:
         """A validated copy: ``recipe.changed(train={"epochs": 3}, budget={"ebops": 5000})`` merges into the sections.
@@ -399,7 +399,7 @@ def _short(value: Any) -> str:
     return text if len(text) <= 120 else text[:117] + "..."
 
 
-def _toml(content: dict[str, Any], prefix: str = "") -> str:
+def to_toml(content: dict[str, Any], prefix: str = "") -> str:
     """Dicts, lists of dicts and plain values as TOML."""
     plain = {key: value for key, value in content.items() if not _is_table(value)}
     lines = [f"{_key(key)} = {_value(value)}" for key, value in plain.items()]
@@ -410,7 +410,7 @@ def _toml(content: dict[str, Any], prefix: str = "") -> str:
         path = f"{prefix}{_key(key)}"
         for table in value if isinstance(value, list) else [value]:
             head = f"[[{path}]]" if isinstance(value, list) else f"[{path}]"
-            parts.append(f"{head}\n{_toml(table, path + '.')}")
+            parts.append(f"{head}\n{to_toml(table, path + '.')}")
     return "\n".join(parts)
 
 

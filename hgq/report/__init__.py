@@ -3,6 +3,7 @@
 =================  ============================================================
 `page.py`          `render`: graph, history, estimate … -> HTML text
 `run.py`           `report`: a run directory -> ``report.html``
+`sweep.py`         `page`: the trials of a sweep -> HTML text
 `charts.py`        line and scatter charts; `axes.py`: their scales and ticks
 `bitmap.py`        bitwidth heat maps
 ``*.j2``           the page and its style sheet

@@ -64,7 +64,7 @@ def render(
     models = [{"resource": "ebops", **point, "main": index == main_one} for index, point in enumerate(given)]
     main = next((model for model in models if model["main"]), None)
     chosen = (_real(main["ebops"]), _real(main["val"])) if main else _nearest(points, ebops)
-    return _template().render(
+    return template("page.html.j2").render(
         graph=graph,
         digest=graph.digest()[:16],
         version=__version__,
@@ -193,10 +193,11 @@ def _words(metric: str) -> str:
 
 
 @cache
-def _template() -> Template:
+def template(name: str) -> Template:
+    """A page of this package, by the name of its file."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
         loader=PackageLoader("hgq.report", "."), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    return environment.get_template("page.html.j2")
+    return environment.get_template(name)

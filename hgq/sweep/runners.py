@@ -1,0 +1,174 @@
+"""Who runs the trials of a sweep."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+from hgq.sweep.trial import Event, Report, Trial, attempt
+
+PATIENCE_SECONDS = 20.0
+"""How long an interrupted worker may take to leave."""
+WORKER = [sys.executable, "-m", "hgq.sweep.worker"]
+
+
+class Runner(Protocol):
+    """Runs trials, in any order; each ends with an event ``done``, ``failed`` or ``lost``."""
+
+    def run(self, trials: Sequence[Trial], out: Path, report: Report) -> None:
+        """Run all of them. `report` is called in one thread at a time.
+
+        Raises:
+            KeyboardInterrupt: trials under way have stopped where they can go on.
+        """
+        ...
+
+
+class Here:
+    """One trial after the other, in this process: Keras is loaded once."""
+
+    def run(self, trials: Sequence[Trial], out: Path, report: Report) -> None:
+        """See `Runner`."""
+        for trial in trials:
+            attempt(trial, trial.directory(out), report)
+
+
+class Processes:
+    """Some processes beside this one, each with one trial at a time. One that dies loses its trial, and is replaced.
+
+    Args:
+        count: How many.
+        threads: Of TensorFlow in each; None shares the cores among them.
+    """
+
+    def __init__(self, count: int, threads: int | None = None) -> None:
+        self.count = count
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self.threads = threads or max(1, cores // count)
+
+    def run(self, trials: Sequence[Trial], out: Path, report: Report) -> None:
+        """See `Runner`."""
+        waiting: queue.SimpleQueue[Trial] = queue.SimpleQueue()
+        for trial in trials:
+            waiting.put(trial)
+        events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
+        hands = [_Hand(number, self._environment(), out, waiting, events.put) for number in range(min(self.count, len(trials)))]
+        for hand in hands:
+            hand.start()
+        try:
+            left = len(trials)
+            while left:
+                event = events.get()
+                if event is not None:
+                    report(event)
+                    left -= event.kind in ("done", "failed", "lost")
+        finally:
+            for hand in hands:
+                hand.stop()
+            for hand in hands:
+                hand.join(PATIENCE_SECONDS)
+                hand.kill()
+                hand.join()
+
+    def _environment(self) -> dict[str, str]:
+        threads = {name: str(self.threads) for name in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS")}
+        return {"TF_CPP_MIN_LOG_LEVEL": "3", **threads, **os.environ}
+
+
+class _Hand(threading.Thread):
+    """Feeds one worker process with trials, and hands on what it says."""
+
+    def __init__(self, number: int, environment: dict[str, str], out: Path, waiting: Any, put: Any) -> None:
+        super().__init__(name=f"worker {number}", daemon=True)
+        self._environment, self._out, self._waiting, self._put = environment, out, waiting, put
+        self._log = out / "logs" / f"worker{number}.log"
+        self._process: subprocess.Popen[str] | None = None
+        self._stopped = False
+        self._lock = threading.Lock()
+
+    def run(self) -> None:
+        while not self._stopped:
+            try:
+                trial = self._waiting.get_nowait()
+            except queue.Empty:
+                break
+            try:
+                ended = self._one(trial)
+            except OSError as error:
+                ended = f"its worker cannot be started: {error}"
+            if ended is not None and not self._stopped:
+                self._put(Event("lost", trial.name, ended))
+        self._leave()
+
+    def _one(self, trial: Trial) -> str | None:
+        """Have the worker run a trial; returns what became of the worker if it died."""
+        process = self._worker()
+        if process is None:
+            return "interrupted"
+        with suppress(OSError):  # if it died, its output ends
+            order = {"directory": str(trial.directory(self._out)), "name": trial.name, "recipe": trial.recipe.to_toml()}
+            process.stdin.write(json.dumps(order) + "\n")  # type: ignore[union-attr]
+            process.stdin.flush()  # type: ignore[union-attr]
+        for line in process.stdout or ():
+            event = Event(**json.loads(line))
+            self._put(event)
+            if event.kind in ("done", "failed"):
+                return None
+        code = process.wait()
+        self._process = None
+        why = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+        return f"its worker died ({why}); see {self._log}"
+
+    def _worker(self) -> subprocess.Popen[str] | None:
+        with self._lock:
+            if self._stopped:
+                return None
+            if self._process is None:
+                self._log.parent.mkdir(parents=True, exist_ok=True)
+                with self._log.open("a") as log:  # a session of its own: an interrupt reaches it through `stop` alone, once
+                    self._process = subprocess.Popen(
+                        WORKER,
+                        stdin=subprocess.PIPE,
+                        stdout=subprocess.PIPE,
+                        stderr=log,
+                        text=True,
+                        env=self._environment,
+                        start_new_session=True,
+                    )
+            return self._process
+
+    def stop(self) -> None:
+        """Interrupt what it does, and take no more trials."""
+        with self._lock:
+            self._stopped = True
+            if self._process is not None and self._process.poll() is None:
+                self._process.send_signal(signal.SIGINT)
+
+    def kill(self) -> None:
+        """End a worker that does not heed an interrupt."""
+        if self._process is not None and self._process.poll() is None and self.is_alive():
+            self._process.kill()
+
+    def _leave(self) -> None:
+        process = self._process
+        if process is None:
+            return
+        if process.stdin is not None:
+            with suppress(OSError):
+                process.stdin.close()  # no more orders: it leaves
+        try:
+            process.wait(PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        if process.stdout is not None:
+            process.stdout.close()

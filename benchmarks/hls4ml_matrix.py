@@ -3,7 +3,8 @@
     python benchmarks/hls4ml_matrix.py --store STORE [--mnist mnist.npz] [--samples 1000]      # measures what the store does not have
     python benchmarks/hls4ml_matrix.py --render                                              # docs/hls4ml.md from benchmarks/data
 
-The store is a folder: the two models, and ``cells.json``, written after every cell. A run that was stopped goes on where it was.
+The store is a folder: the two models, and ``cells.json``, written after every cell. A run that was stopped goes on where it was; a cell of
+another model, by its digest, is measured again.
 """
 
 from __future__ import annotations
@@ -85,11 +86,11 @@ def measure(store: Path, samples: int) -> None:
     slow = ("resource_unrolled", "distributed_arithmetic")  # minutes each
     for name, vendor, io_type, strategy in sorted(rows, key=lambda row: (row[-1] in slow, row[-1] == slow[1])):
         key = f"{name}/{vendor}/{io_type}/{strategy}"
-        if key in cells:
-            continue
         graph, x = file.load(store / f"{name}.hgq"), np.load(store / f"{name}.npz")["x"][:samples]
+        if cells.get(key, {}).get("model") == graph.digest():
+            continue
         start = time.perf_counter()
-        cells[key] = cell(graph, x, vendor, io_type, strategy)
+        cells[key] = {**cell(graph, x, vendor, io_type, strategy), "model": graph.digest()}
         cells[key]["seconds"] = round(time.perf_counter() - start, 1)
         write_file_atomically(path, json.dumps(cells, indent=1, sort_keys=True) + "\n", force=True)
         print(key, cells[key], flush=True)

@@ -71,6 +71,7 @@ class Stream:
         """For the templates."""
         return {
             "stream_bits": self.bits,
+            "shift_bits": self.bits.bit_length() - 1,
             "width_in": self.width_in,
             "width_out": self.width_out,
             "beats_in": self.beats_in,
@@ -150,6 +151,7 @@ def _files(name: str, board: Board) -> list[tuple[str, str]]:
             ("Makefile", "yosys/Makefile.j2"),
             ("report.py", "yosys/report.py.j2"),
             ("host.py", "yosys/host.py.j2"),
+            ("sim/serial_testbench.cc", "yosys/testbench.cc.j2"),
         ],
         "zynq": [("build.tcl", "zynq/build.tcl.j2"), ("Makefile", "zynq/Makefile.j2"), (f"{name}_overlay.py", "zynq/overlay.py.j2")],
         "ooc": [("build.tcl", "vivado/axis.tcl.j2"), ("package_ip.tcl", "vivado/package_ip.tcl.j2"), ("axis.xdc", "vivado/axis.xdc.j2")],

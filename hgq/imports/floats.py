@@ -18,6 +18,7 @@ from hgq.errors import ConfigError
 from hgq.imports.kinds import FOLDING, MAKERS, Part
 from hgq.imports.network import Entry, Key, read
 from hgq.imports.rules import LayerRule, as_rules
+from hgq.imports.sequences import call_arguments
 from hgq.layers import qlayers
 from hgq.layers.walk import quantizers
 from hgq.numerics import Fixed
@@ -119,10 +120,11 @@ class Converter:
                 self._made[entry.name] = self._layers(entry, norm, any(part in raw for part in keys))
             if entry.class_name in ("Flatten", "Reshape") and keys[0] in raw:
                 raw.add(key)
-            value: Any = [values[part] for part in keys]
+            operands, arguments = call_arguments(entry, number, keys)
+            value: Any = [values[part] for part in operands]
             value = value[0] if len(value) == 1 else value
             for part in self._made[entry.name]:
-                value = part.call(value)
+                value, arguments = part.call(value, **arguments), {}
             values[key] = value
         outputs = [values[key] for key in network.outputs]
         whole = keras.Model(inputs[0] if len(inputs) == 1 else inputs, outputs[0] if len(outputs) == 1 else outputs, name=self.model.name)
@@ -200,6 +202,8 @@ class Converter:
 def _quantizes(layer: keras.layers.Layer) -> bool:
     """Whether a layer quantizes what it reads."""
     quantizer = getattr(layer, "quantizer", None)
+    if isinstance(layer, layers.QMultiHeadAttention):
+        return True
     if isinstance(layer, layers.QActivation):
         return layer.activation == "linear" and quantizer is not None
     return any(

@@ -49,29 +49,39 @@ class Part:
     Args:
         layer: Not built.
         weights: ``(owner, variable, array)``: the owner is the layer or one inside it.
+        settle: What else to do once it is built.
     """
 
     layer: keras.layers.Layer
     weights: list[tuple[Any, str, Any]] = field(default_factory=list)
+    settle: Callable[[], None] | None = None
 
-    def call(self, value: Any) -> Any:
+    def call(self, value: Any, **arguments: Any) -> Any:
         """The layer's result; builds it at the first call."""
-        if self.layer.built or not self.weights:
-            return self.layer(value)
+        if self.layer.built:
+            return self.layer(value, **arguments)
+        result = self._first_call(value, **arguments)
+        if self.settle is not None:
+            self.settle()
+        return result
+
+    def _first_call(self, value: Any, **arguments: Any) -> Any:
+        if not self.weights:
+            return self.layer(value, **arguments)
         names = [(owner, f"{name}_initializer", array) for owner, name, array in self.weights]
         kept = [(owner, name, getattr(owner, name)) for owner, name, _ in names]
         for owner, name, array in names:
             setattr(owner, name, _giving(array))
-        result = self.layer(value)
+        result = self.layer(value, **arguments)
         for owner, name, initializer in kept:
             setattr(owner, name, initializer)
         if isinstance(self.layer, NormalizedLayer):
-            _adapt(self.layer.kernel_quantizer, np.asarray(self.layer.constants()[0]))
+            adapt(self.layer.kernel_quantizer, np.asarray(self.layer.constants()[0]))
         return result
 
 
-def _adapt(quantizer: Any, kernel: np.ndarray) -> None:
-    """Let bits start at the magnitudes of the *folded* kernel: when they were made, the statistics were not there."""
+def adapt(quantizer: Any, kernel: np.ndarray) -> None:
+    """Let bits start at the magnitudes of a kernel that was not there when they were made, such as a folded one."""
     if isinstance(quantizer, FixedQuantizer) and quantizer.adapt_to_magnitude:
         shared = tuple(axis for axis, size in enumerate(quantizer.format(kernel).shape) if size != kernel.shape[axis])
         largest = np.abs(kernel).max(axis=shared, keepdims=True) if shared else np.abs(kernel)
@@ -96,7 +106,9 @@ FOLDING: dict[str, str] = {
 """Layers that take a batch normalisation behind them in."""
 
 
-def _makes(*names: str) -> Callable[[Maker], Maker]:
+def makes(*names: str) -> Callable[[Maker], Maker]:
+    """Says which float classes a function makes parts of."""
+
     def register(maker: Maker) -> Maker:
         MAKERS.update(dict.fromkeys(names, maker))
         return maker
@@ -107,13 +119,14 @@ def _makes(*names: str) -> Callable[[Maker], Maker]:
 # ---- activations ----------------------------------------
 
 
-def _name_of(layer: Any) -> str:
+def name_of(layer: Any) -> str:
+    """Name of a layer's activation."""
     return getattr(layer.activation, "__name__", repr(layer.activation))
 
 
 def _split(layer: Any, entry: Entry, formats: Formats) -> tuple[str, list[Part]]:
     """An activation that a layer can have itself, and the layers for one that it cannot."""
-    name = _name_of(layer)
+    name = name_of(layer)
     if name in ("linear", "relu", "relu6", "hard_sigmoid"):
         return name, []
     return "linear", _function(name, entry, formats, f"{entry.name}_{name}")
@@ -140,17 +153,17 @@ def _function(name: str, entry: Entry, formats: Formats, called: str, **argument
         ) from error
 
 
-@_makes("Activation")
+@makes("Activation")
 def _activation(formats: Formats, entry: Entry, layer: Any, norm: Any) -> list[Part]:
-    return _function(_name_of(layer), entry, formats, entry.name)
+    return _function(name_of(layer), entry, formats, entry.name)
 
 
-@_makes("Softmax")
+@makes("Softmax")
 def _softmax(formats: Formats, entry: Entry, layer: Any, norm: Any) -> list[Part]:
     return _function("softmax", entry, formats, entry.name, axis=layer.axis)
 
 
-@_makes("ReLU", "LeakyReLU")
+@makes("ReLU", "LeakyReLU")
 def _relu(formats: Formats, entry: Entry, layer: Any, norm: Any) -> list[Part]:
     slope = float(layer.negative_slope)
     if slope and not getattr(layer, "threshold", 0.0) and getattr(layer, "max_value", None) is None:
@@ -158,7 +171,7 @@ def _relu(formats: Formats, entry: Entry, layer: Any, norm: Any) -> list[Part]:
     return [Part(type(layer).from_config(layer.get_config()))]
 
 
-@_makes("ELU")
+@makes("ELU")
 def _elu(formats: Formats, entry: Entry, layer: Any, norm: Any) -> list[Part]:
     if float(layer.alpha) != 1.0:
         raise ConfigError("An ELU has alpha=1 here.", where=f"layer {entry.name}", expected="alpha=1.0", received=f"alpha={layer.alpha}")
@@ -200,12 +213,12 @@ def _kernel_part(formats: Formats, entry: Entry, layer: Any, norm: Any, name: st
     return [Part(made, [(made, name, array) for name, array in variables]), *behind]
 
 
-@_makes("Dense")
+@makes("Dense")
 def _dense(formats: Formats, entry: Entry, layer: Any, norm: Any) -> list[Part]:
     return _kernel_part(formats, entry, layer, norm, "QDense", {"units": layer.units})
 
 
-@_makes("EinsumDense")
+@makes("EinsumDense")
 def _einsum_dense(formats: Formats, entry: Entry, layer: Any, norm: Any) -> list[Part]:
     arguments = {"equation": layer.equation, "output_shape": entry.config["output_shape"], "bias_axes": layer.bias_axes}
     return _kernel_part(formats, entry, layer, norm, "QEinsumDense", arguments)
@@ -216,22 +229,22 @@ def _geometry(layer: Any, *more: str) -> dict[str, Any]:
     return {name: getattr(layer, name) for name in names}
 
 
-@_makes("Conv1D", "Conv2D", "Conv3D")
+@makes("Conv1D", "Conv2D", "Conv3D")
 def _conv(formats: Formats, entry: Entry, layer: Any, norm: Any) -> list[Part]:
     return _kernel_part(formats, entry, layer, norm, f"Q{entry.class_name}", _geometry(layer, "filters", "groups"))
 
 
-@_makes("DepthwiseConv1D", "DepthwiseConv2D")
+@makes("DepthwiseConv1D", "DepthwiseConv2D")
 def _depthwise(formats: Formats, entry: Entry, layer: Any, norm: Any) -> list[Part]:
     return _kernel_part(formats, entry, layer, norm, f"Q{entry.class_name}", _geometry(layer, "depth_multiplier"))
 
 
-@_makes("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
+@makes("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
 def _transposed(formats: Formats, entry: Entry, layer: Any, norm: Any) -> list[Part]:
     return _kernel_part(formats, entry, layer, norm, f"Q{entry.class_name}", _geometry(layer, "filters", "output_padding"))
 
 
-@_makes("SeparableConv1D", "SeparableConv2D")
+@makes("SeparableConv1D", "SeparableConv2D")
 def _separable(formats: Formats, entry: Entry, layer: Any, norm: Any) -> list[Part]:
     activation, behind = _split(layer, entry, formats)
     cls = getattr(layers, f"Q{entry.class_name}")
@@ -251,7 +264,7 @@ def _separable(formats: Formats, entry: Entry, layer: Any, norm: Any) -> list[Pa
     return [Part(made, [(owner, name, np.asarray(array)) for owner, name, array in variables]), *behind]
 
 
-@_makes("BatchNormalization")
+@makes("BatchNormalization")
 def _batch_norm(formats: Formats, entry: Entry, layer: Any, norm: Any) -> list[Part]:
     axis = layer.axis if isinstance(layer.axis, int) else next(iter(layer.axis))
     if axis not in (-1, len(layer.output.shape) - 1):
@@ -270,19 +283,19 @@ def _batch_norm(formats: Formats, entry: Entry, layer: Any, norm: Any) -> list[P
 # ---- layers without ----------------------------------------
 
 
-@_makes("Add", "Subtract", "Multiply", "Maximum", "Minimum", "Average")
+@makes("Add", "Subtract", "Multiply", "Maximum", "Minimum", "Average")
 def _merge(formats: Formats, entry: Entry, layer: Any, norm: Any) -> list[Part]:
     cls = getattr(layers, f"Q{entry.class_name}")
     return [Part(cls(input_quantizers=formats.data(entry), **formats.common(entry, cls)))]
 
 
-@_makes("Concatenate")
+@makes("Concatenate")
 def _concatenate(formats: Formats, entry: Entry, layer: Any, norm: Any) -> list[Part]:
     cls = layers.QConcatenate
     return [Part(cls(axis=layer.axis, input_quantizers=formats.data(entry), **formats.common(entry, cls)))]
 
 
-@_makes(*(f"AveragePooling{rank}D" for rank in (1, 2, 3)))
+@makes(*(f"AveragePooling{rank}D" for rank in (1, 2, 3)))
 def _mean_pool(formats: Formats, entry: Entry, layer: Any, norm: Any) -> list[Part]:
     cls = getattr(layers, f"Q{entry.class_name}")
     arguments = {name: getattr(layer, name) for name in ("pool_size", "strides", "padding", "data_format")}
@@ -290,7 +303,7 @@ def _mean_pool(formats: Formats, entry: Entry, layer: Any, norm: Any) -> list[Pa
     return [Part(cls(**arguments, quantizer=formats.data(entry), scale_quantizer=share, **formats.common(entry, cls)))]
 
 
-@_makes(*(f"GlobalAveragePooling{rank}D" for rank in (1, 2, 3)))
+@makes(*(f"GlobalAveragePooling{rank}D" for rank in (1, 2, 3)))
 def _global_mean(formats: Formats, entry: Entry, layer: Any, norm: Any) -> list[Part]:
     cls = getattr(layers, f"Q{entry.class_name}")
     arguments = {"keepdims": layer.keepdims, "data_format": layer.data_format}

@@ -23,6 +23,7 @@ class Entry:
         config: Its configuration.
         calls: For each call the tensors that it reads.
         index: Its place in the list of layers.
+        options: For each call what it was given by name, tensors as the file writes them.
     """
 
     name: str
@@ -31,6 +32,12 @@ class Entry:
     config: Mapping[str, Any]
     calls: tuple[tuple[Key, ...], ...]
     index: int
+    options: tuple[Mapping[str, Any], ...] = ()
+
+    def named(self, call: int) -> dict[str, tuple[Key, ...]]:
+        """The tensors that a call was given by name."""
+        given = self.options[call] if call < len(self.options) else {}
+        return {name: keys for name, value in given.items() if (keys := tuple(_tensors(value)))}
 
 
 @dataclass(frozen=True)
@@ -127,7 +134,8 @@ def _entry(raw: Mapping[str, Any], index: int, calls: tuple[tuple[Key, ...], ...
             received=f"a {class_name}",
             fix="Connect its layers into the outer model before you save.",
         )
-    return Entry(str(raw.get("name") or config["name"]), class_name, _package(raw), config, calls, index)
+    options = tuple(node.get("kwargs") or {} if isinstance(node, Mapping) else {} for node in raw.get("inbound_nodes") or ())
+    return Entry(str(raw.get("name") or config["name"]), class_name, _package(raw), config, calls, index, options)
 
 
 def _package(raw: Mapping[str, Any]) -> str:

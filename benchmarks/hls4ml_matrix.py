@@ -110,7 +110,7 @@ def cell(graph, x: np.ndarray, vendor: str, io_type: str, strategy: str) -> dict
         with tempfile.TemporaryDirectory() as folder:
             got = hls4ml.simulate(graph, options, x, folder)
     except (ConfigError, LoweringError) as error:
-        known = f"hls4ml has no other strategy than {error.expected}"
+        known = f"hls4ml has no other strategy than {str(error.expected).split(' and io_')[0]}"
         return {"reason": known if "strategy" in error.what else f"{error.what} {error.received}"}
     except ToolFailed as error:
         return {"reason": f"g++: {error.what} {(error.received or '').splitlines()[-1]}"}

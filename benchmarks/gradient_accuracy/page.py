@@ -97,16 +97,21 @@ class Measured:
             found = self.difference(target)
             task = plan.TASKS[target.task].title
             if found is None:
-                rows.append([target.title, task, NOT_MEASURED, "not measured"])
+                rows.append([target.title, task, NOT_MEASURED, NOT_MEASURED, "not measured"])
                 continue
             points, error = found
-            rows.append([target.title, task, f"{points:+.2f} ± {error:.2f}", target.verdict(points, error)])
-        return table(["aim", "on", "measured, points", ""], rows)
+            seeds = str(len(self.differences(target)))
+            rows.append([target.title, task, f"{points:+.2f} ± {error:.2f}", seeds, target.verdict(points, error)])
+        return table(["aim", "on", "measured, points", "seeds", ""], rows)
+
+    def differences(self, target: Target) -> list[float]:
+        """Points of accuracy by which the first is better, of each seed that both have."""
+        first, second = (self.values(target.task, name, "accuracy") for name in (target.better, target.worse))
+        return [100 * (first[seed] - second[seed]) for seed in sorted(first.keys() & second.keys())]
 
     def difference(self, target: Target) -> tuple[float, float] | None:
-        """Points of accuracy by which the first is better, and their standard error, over the seeds that both have."""
-        first, second = (self.values(target.task, name, "accuracy") for name in (target.better, target.worse))
-        differences = [100 * (first[seed] - second[seed]) for seed in sorted(first.keys() & second.keys())]
+        """Their mean, and its standard error; None with fewer than three seeds."""
+        differences = self.differences(target)
         if len(differences) < 3:
             return None
         return fmean(differences), stdev(differences) / math.sqrt(len(differences))

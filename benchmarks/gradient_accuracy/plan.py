@@ -135,6 +135,7 @@ META_OTHERS: Methods = {
     "metagrad_luq4": Method(
         "MetaGrad (LUQ, 4 bits; first and last layer float32), its rate x 0.1", "luq4", ends=False, step="metagrad(rate=1e-4)"
     ),
+    "none_meta_slow": Method("float32 + MetaGrad, its rate x 0.1", step="metagrad(rate=1e-4)"),
     "int4_rn_ends": Method("integers, 4 bits, to the nearest; first and last layer float32", "int4_rn", ends=False),
     "metagrad_rn_ends": Method("MetaGrad (those)", "int4_rn", ends=False, step="metagrad"),
     "metagrad_rn": Method("MetaGrad (integers, 4 bits, to the nearest, in every layer)", "int4_rn", step="metagrad"),
@@ -147,7 +148,7 @@ LOOK_AHEAD: Methods = {
     "none_x2": Method("base method, twice the epochs", epochs=2, seeds=5),
 }
 ON_CONV = """none luq4 hq hlq hlq8 luq3 luq_rn3 luq2 int2_rn luq4_fnt3 none_fnt3 none_meta int4_ends metagrad metagrad_luq4 luq4_ends
-    int4_rn int4_rn_ends metagrad_rn_ends metagrad_rn nvfp4 int4 luq4_smp2 luq2_smp16 sawb sawb_luq4""".split()
+    none_meta_slow int4_rn int4_rn_ends metagrad_rn_ends metagrad_rn nvfp4 int4 luq4_smp2 luq2_smp16 sawb sawb_luq4""".split()
 """The conv net costs twice as much as the MLP: fewer methods, three seeds each …"""
 SEEDS_ON_CONV = dict.fromkeys(("none", "luq4", "luq4_fnt3", "none_fnt3", "hq"), 16) | dict.fromkeys(("hlq", "luq2", "int2_rn"), 8)
 """… but for those whose aims three seeds cannot tell."""
@@ -156,7 +157,7 @@ METHODS: dict[str, Methods] = {
     "mlp": {name: method for name, method in ALL.items() if name != "hlq"},  # there it is hq
     "conv": {name: replace(ALL[name], seeds=SEEDS_ON_CONV.get(name, 3)) for name in ON_CONV},
     "binary": LOOK_AHEAD,
-    "binary_conv": LOOK_AHEAD,
+    "binary_conv": {name: replace(method, seeds=3) for name, method in LOOK_AHEAD.items()},
 }
 
 JETS_OPTIONS: dict[str, Any] = {"epochs": 40, "ebops": [5000.0], "backends": ["rtl"]}

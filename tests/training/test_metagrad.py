@@ -73,6 +73,33 @@ def test_the_hypergradient_is_that_of_finite_differences(network):
     assert checked > 0
 
 
+@pytest.mark.parametrize("jit_compile", [False, True])
+@pytest.mark.parametrize("count", [7, 2048, 5000])
+def test_the_gate_of_many_weights_is_computed_in_parts(count, jit_compile):
+    """Values and gradients against the closed form, in NumPy; part of a block, one, and two and a bit."""
+    rng = np.random.default_rng(count)
+    g, w, upstream = rng.normal(size=(3, count))
+    a, b, o = rng.normal(size=(1, 6)), rng.normal(size=(1, 6)), rng.normal(size=(6, 1))
+    parameters = [tf.constant(p) for p in (a, b, o, np.array(0.3))]
+
+    @tf.function(jit_compile=jit_compile)
+    def both(g, w):
+        with tf.GradientTape() as tape:
+            tape.watch(parameters)
+            corrected = HYPERNETWORKS["gate"].corrected(parameters, g, w)
+            total = tf.reduce_sum(corrected * upstream)
+        return corrected, tape.gradient(total, parameters)
+
+    corrected, slopes = both(tf.constant(g), tf.constant(w))
+    hidden = np.tanh(w[:, None] * a + b)
+    np.testing.assert_allclose(corrected, g * (1.3 + (hidden @ o)[:, 0]), rtol=1e-10)
+    c = (upstream * g)[:, None]
+    slope = c * (1 - hidden**2) * o.T
+    expected = [(slope * w[:, None]).sum(0)[None], slope.sum(0)[None], hidden.T @ c, c.sum()]
+    for found, value in zip(slopes, expected, strict=True):
+        np.testing.assert_allclose(found, value, rtol=1e-8)
+
+
 def gradients_at(kernels, bias):
     """Of the loss by both kernels and the bias, by hand."""
     hidden = np.tanh(DATA @ kernels[0] + bias)

@@ -1,9 +1,8 @@
 """How long `hgq estimate` takes: a jet tagger, and the SVHN conv net of arXiv:2006.10159 with the sparsity of trained HGQ models.
 
-    python benchmarks/estimate_speed.py [--rtl]
+    python benchmarks/estimate_speed.py
 
-Prints CPU seconds, imports included; ``--rtl`` estimates the conv net fully unrolled as RTL too. Weights are random: a share is not 0,
-of a few bits.
+Prints CPU seconds, imports included. Weights are random: a share is not 0, of a few bits.
 """
 
 from __future__ import annotations
@@ -69,7 +68,7 @@ def svhn() -> Graph:
 
 
 def main() -> None:
-    wanted = [(jets, "rtl"), (jets, "hls4ml"), (svhn, "hls4ml"), *([(svhn, "rtl")] if "--rtl" in sys.argv else [])]
+    wanted = [(jets, "rtl"), (jets, "hls4ml"), (svhn, "hls4ml"), (svhn, "rtl")]
     with tempfile.TemporaryDirectory() as folder:
         for make, backend in wanted:
             path = file.save(make(), Path(folder) / f"{make.__name__}.hgq", force=True)

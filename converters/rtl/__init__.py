@@ -13,6 +13,8 @@
 `simulate.py`      compiles the project with Verilator (or GHDL) and runs it
 `summary.py`       cost, registers, cycles, delay, node by node
 `shares.py`         the same for each element of a node's result
+`alike.py`          the same as `summary.py` for large convolutions: positions that are alike are counted once
+`positions.py`      which positions those are, and one of them as a graph
 =================  =====================================================================================
 
 Neither importing nor using this package imports Keras or TensorFlow. alkaid is imported on first use only.
@@ -173,8 +175,12 @@ class RTL(Backend):
         return copy.deepcopy(done.summaries[cut])
 
     def resources(self, graph: Graph, options: Options) -> dict[str, Any]:
-        """The same as `summary`, under the name of the `Backend` protocol."""
-        return self.summary(graph, options)
+        """The same as `summary`; of a large graph with convolutions by one position of each kind (`alike`), in seconds."""
+        from . import alike
+        from .settings import settings_of
+
+        settings = settings_of(options)
+        return alike.summary(graph, settings) if alike.is_large(graph) else self.summary(graph, options)
 
     def pipelines(self, graph: Graph, options: Options) -> list[tuple[int, float]]:
         """From one stage on; until the longest stage is one operation, or as short as `settings.SHORTEST_STAGE`."""

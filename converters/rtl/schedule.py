@@ -23,17 +23,22 @@ TICKS = 4096
 """Of a stage. alkaid sorts times as float32 and then searches them as float64: these are the same in both."""
 
 
-def pack(comb: Any, cutoff: float, delays: Sequence[float] | None = None) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+def pack(
+    comb: Any, cutoff: float, delays: Sequence[float] | None = None, arrivals: Sequence[tuple[int, float]] | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Stage of each operation, from 0, and when in its stage it ends, in additions.
 
     Args:
         comb: alkaid's combinational program.
         cutoff: Longest stage.
         delays: What `delays_of` says, where it is known already.
+        arrivals: Of each input its stage, and when it is there; None: all at the beginning.
     """
     stage, end = [0] * len(comb.ops), [0.0] * len(comb.ops)
     for index, (op, delay) in enumerate(zip(comb.ops, delays or delays_of(comb), strict=True)):
         if not op.addr:
+            if arrivals is not None and op.opcode == -1:
+                stage[index], end[index] = arrivals[op.data[0]]
             continue
         last, start = -1, 0.0
         for operand in op.addr:  # plain numbers: this loop is most of the time of an estimate

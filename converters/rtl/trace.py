@@ -68,14 +68,15 @@ def traced(graph: Graph) -> Traced:
     """
     digest = graph.digest()
     if digest not in _cache:
-        _cache[digest] = _trace(graph)
+        _cache[digest] = trace_anew(graph)
         while len(_cache) > CACHED:
             _cache.popitem(last=False)
     _cache.move_to_end(digest)
     return _cache[digest]
 
 
-def _trace(graph: Graph) -> Traced:
+def trace_anew(graph: Graph) -> Traced:
+    """`traced`, without remembering."""
     from alkaid.trace import FVArray, HWConfig, trace
 
     _mend_multipliers()

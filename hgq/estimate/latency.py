@@ -54,11 +54,13 @@ def period(device: Device, stage_depth: float, lut: float) -> Interval:
 
 
 def of_pipeline(structure: Structure, device: Device, lut: Interval, clock_ns: float) -> Latency:
-    """Timing of an adder graph with known registers: cycles are exact."""
+    """Timing of an adder graph with known registers: cycles are exact, or one off where positions stand for others."""
     reached = period(device, structure.stage_depth, lut.value)
     if structure.cycles == 0:  # combinational: the delay is the latency, whatever the clock
         return Latency(Interval.exact(0), Interval.exact(structure.interval), reached, reached, _meets(reached, clock_ns))
-    return _timed(Interval.exact(structure.cycles), Interval.exact(structure.interval), reached, clock_ns)
+    off = 1 if structure.alike else 0
+    cycles = Interval(structure.cycles - off, structure.cycles, structure.cycles + off)
+    return _timed(cycles, Interval.exact(structure.interval), reached, clock_ns)
 
 
 def of_hls_latency(ebops: float, device: Device, lut: Interval, clock_ns: float, turns: Sequence[int] = ()) -> Latency:

@@ -136,7 +136,13 @@ def prior(graph: Graph, part: str, clock_ns: float, backend: str = "rtl", option
         counts, timing = from_structure(structure, device, clock_ns)
         fitted = device.family.fits if structure.counts else {}
         texts = {**device.family.basis, **{name: fit.basis for name, fit in fitted.items()}}
-        basis = (f"LUT: {texts['lut']}", f"FF: {texts['ff']}", "cycles and II: exact, from the pipeline that is written", texts["period"])
+        cycles = "cycles and II: exact, from the pipeline that is written"
+        if structure.alike:
+            cycles = "cycles: of the pipeline of these positions; of the whole design they may be one more or less"
+            basis = (_of_positions(structure),)
+        else:
+            basis = ()
+        basis = (*basis, f"LUT: {texts['lut']}", f"FF: {texts['ff']}", cycles, texts["period"])
     chosen = hls.strategies(graph, asked.extra) if backend == "hls4ml" else {}
     if strategy != "distributed_arithmetic" and hls.takes_turns(chosen):
         by_layer = {layer: row.counts for layer, row in hls.by_layer(graph, chosen).items()}
@@ -146,6 +152,12 @@ def prior(graph: Graph, part: str, clock_ns: float, backend: str = "rtl", option
     basis = ("EBOPs: exact, declared data bits x effective constant bits", *basis)
     digest = graph.digest()
     return Estimate(graph.name, digest, backend, strategy, device, clock_ns, sum(ebops.values()), counts, timing, layers, basis)
+
+
+def _of_positions(structure: Structure) -> str:
+    alike = structure.alike
+    text = f"{alike['traced']:,.0f} of {alike['positions']:,.0f} positions of convolutions and poolings, for all that are alike"
+    return f"counted: {text}" + (f"; {alike['error']:.1%} error where they are not" if alike["error"] else "")
 
 
 def from_structure(structure: Structure, device: Device, clock_ns: float) -> tuple[Counts, latency.Latency]:

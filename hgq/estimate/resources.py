@@ -60,6 +60,9 @@ OUR_ADDER = Interval(0.85, 0.90, 1.00)
 """LUTs of the RTL with our adder over those with alkaid's, which the families' scales are of: 0.89, 0.90 and 0.94 on three trained jet
 taggers (Yosys, xc7 and xcup)."""
 
+ALIKE_LUT = Interval(0.92, 1.00, 1.01)
+ALIKE_FF = Interval(0.75, 0.95, 1.00)
+"""What is counted bit by bit over what is counted by positions that are alike: 24 small convolutions, `tests/converters/test_alike.py`."""
 
 SHORT_STAGE = 2.0
 """Stages of fewer additions than this delay many values by several cycles, and synthesis makes shift registers of LUTs out of that."""
@@ -74,6 +77,9 @@ def adder_graph(structure: Structure, device: Device) -> Counts:
     if structure.counts and {"lut", "ff"} <= family.fits.keys():
         lut, ff = (family.fits[name].interval(structure.counts) for name in ("lut", "ff"))
         dsp = family.fits["dsp"].interval(structure.counts) if "dsp" in family.fits else NONE
+        if structure.alike:
+            error = structure.alike["error"]
+            lut, ff = (part * Interval(1 - error, 1, 1 + error) for part in (lut * ALIKE_LUT, ff * ALIKE_FF))
         return Counts(lut.rounded(), ff.rounded() if structure.register_bits else NONE, dsp.rounded(), NONE)
     lut = family.lut_per_cost * (OUR_ADDER if structure.counts else 1.0) * structure.cost  # only our RTL says its counts
     shifts = family.srl_per_bit * structure.register_bits if structure.stage_depth < SHORT_STAGE else 0.0

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from hgq.ir.graph import Graph, Input
+from hgq.ir.graph import Graph, Input, Node
 from hgq.ir.show import declared_format
 
 
 def layer_graphs(graph: Graph) -> dict[str, Graph]:
     """A graph for each Keras layer path that has nodes; values from other layers become ports of their declared formats."""
     sources = dict.fromkeys(node.source for node in graph.nodes)
-    return {source: _part(graph, source) for source in sources}
+    return {source: part(graph, tuple(node for node in graph.nodes if node.source == source)) for source in sources}
 
 
-def _part(graph: Graph, source: str) -> Graph:
-    nodes = tuple(node for node in graph.nodes if node.source == source)
+def part(graph: Graph, nodes: tuple[Node, ...]) -> Graph:
+    """Some nodes, in their order, as a graph of their own; values from others become ports of their declared formats."""
     own = {node.name for node in nodes}
     read = dict.fromkeys(name for node in nodes for name in node.inputs if name not in own)
     ports = {port.name: port for port in graph.inputs}

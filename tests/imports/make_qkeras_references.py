@@ -116,6 +116,19 @@ def build(name: str):
             q.QDense(3, kernel_quantizer=fixed, bias_quantizer=bias),
         ]
         return image(*parts, shape=(16, 3))
+    if name == "transpose":
+        return image(
+            q.QConv2D(4, 3, strides=2, kernel_quantizer=fixed, bias_quantizer=bias, activation="quantized_relu(6,2)"),
+            q.QConv2DTranspose(5, 3, strides=2, kernel_quantizer="quantized_bits(4,0)", bias_quantizer=bias),
+            q.QActivation("quantized_relu(6,3)"),
+            q.QConv2DTranspose(3, (2, 3), padding="same", kernel_quantizer=fixed, use_bias=False),
+            layers.GlobalMaxPooling2D(),
+        )
+    if name == "lstm":
+        weights = {"kernel_quantizer": fixed, "recurrent_quantizer": fixed, "bias_quantizer": bias, "state_quantizer": "quantized_bits(8)"}
+        x = source = layers.Input((5, 3), name="sequence")
+        x = q.QLSTM(6, activation="quantized_tanh(6)", recurrent_activation="quantized_sigmoid(6)", **weights, name="memory")(x)
+        return keras.Model(source, q.QDense(3, kernel_quantizer=fixed, bias_quantizer=bias)(x), name=name)
     if name == "depthwise":
         return image(
             q.QDepthwiseConv2D(3, depth_multiplier=2, depthwise_quantizer="quantized_bits(4,0)", bias_quantizer=bias),
@@ -205,6 +218,8 @@ VARIANTS = {
     "mlp_stock_relu": "keras",
     "conv2d": "h5",
     "conv1d": "keras",
+    "transpose": "keras",
+    "lstm": "keras",
     "depthwise": "keras",
     "separable": "keras",
     "mean_pools": "keras",

@@ -22,10 +22,12 @@ from tests.imports.references import unpacked
 ROUNDED = ("mlp_auto", "batch_norm_default")
 """Models whose numbers are real ones: predictions equal but for float32's own rounding."""
 HEADS = ("mlp_stock_relu",)
+REFUSED = ("lstm",)
 OLD = [f"legacy_{name}" for name in LEGACY]
 QUICK = {"mlp_auto_po2", "mlp_numeric_alpha", "mlp_stochastic", "mlp_binary_01", "mlp_po2", "mlp_relu_po2", "mlp_linear", "mlp_leaky"}
-QUICK |= {"mlp_symmetric_sigmoid_tanh", "conv2d", "depthwise", "batch_norm_po2", "dense_batchnorm", "legacy_mlp_ternary_auto_po2"}
-ALL = [name for name in [*VARIANTS, *OLD] if name not in (*ROUNDED, *HEADS)]
+QUICK |= {"mlp_symmetric_sigmoid_tanh", "conv2d", "depthwise", "batch_norm_po2", "dense_batchnorm"}
+QUICK |= {"transpose", "legacy_mlp_ternary_auto_po2"}
+ALL = [name for name in [*VARIANTS, *OLD] if name not in (*ROUNDED, *HEADS, *REFUSED)]
 
 
 @pytest.fixture(scope="module")
@@ -108,6 +110,11 @@ def test_an_imported_model_saves_and_trains_on(folder, tmp_path):
 def test_quantizers_that_cannot_be_had_are_refused_by_name(text, message):
     with pytest.raises(ConfigError, match=message):
         parse(text, "layer x, kernel_quantizer")
+
+
+def test_recurrent_layers_are_refused_with_the_way_out(folder):
+    with pytest.raises(ConfigError, match=r"(?s)qkeras.QLSTM.*where the next step reads it.*QSimpleRNN, QGRU and QLSTM"):
+        imported(folder, "lstm")
 
 
 def test_foreign_files_are_refused(folder, tmp_path):

@@ -25,6 +25,12 @@ EXACT_BITS = 8
 """Most significant bits of a number that QKeras keeps in float32 and that hardware can have as it is: alpha=0.75, say."""
 
 
+RECURRENT = (
+    "QKeras quantizes a state where the next step reads it, not where it is written: other numbers than those of hgq.layers' QSimpleRNN, "
+    "QGRU and QLSTM. Build it from these, with the same weights, and train it for a few epochs."
+)
+
+
 @dataclass
 class Importer:
     """One import of a QKeras model.
@@ -113,7 +119,9 @@ class Importer:
                 where=f"layer {entry.name}",
                 expected=", ".join([*TRANSLATORS, "QActivation", *sorted(cls.__name__ for cls in FREEZERS)]),
                 received=f"{entry.package}.{entry.class_name}",
-                fix="Replace it by a quantized layer, retrain for a few epochs, and import again.",
+                fix=RECURRENT
+                if entry.class_name in ("QSimpleRNN", "QLSTM", "QGRU", "QBidirectional")
+                else "Replace it by a quantized layer, retrain for a few epochs, and import again.",
             )
         if entry.name not in self._made:
             self._made[entry.name] = stock_layer(entry.class_name, {**entry.config, "name": self.assembly.free_name(entry.name)})
@@ -229,7 +237,8 @@ def _shape_arguments(entry: Entry) -> tuple[type, dict[str, Any], str, str]:
         return layers.QDense, {"units": entry.config["units"]}, "kernel", "kernel_quantizer"
     if name == "QDepthwiseConv2D":
         return layers.QDepthwiseConv2D, _geometry(entry.config, "depth_multiplier"), "depthwise_kernel", "depthwise_quantizer"
-    return getattr(layers, name), _geometry(entry.config, "filters", "groups"), "kernel", "kernel_quantizer"
+    more = "output_padding" if name.endswith("Transpose") else "groups"
+    return getattr(layers, name), _geometry(entry.config, "filters", more), "kernel", "kernel_quantizer"
 
 
 def _kernel_layer(importer: Importer, entry: Entry, value: Value) -> Value:
@@ -348,6 +357,7 @@ TRANSLATORS: dict[str, Callable[[Importer, Entry, Value], Value]] = {
     "QDense": _kernel_layer,
     "QConv1D": _kernel_layer,
     "QConv2D": _kernel_layer,
+    "QConv2DTranspose": _kernel_layer,
     "QDepthwiseConv2D": _kernel_layer,
     "QDenseBatchnorm": _folded_layer,
     "QConv2DBatchnorm": _folded_layer,

@@ -2,8 +2,8 @@
 
     python benchmarks/streams.py --store STORE [--board vu13p_trigger] [--frames 10000]
 
-The store is that of `hls4ml_matrix.py`: ``NAME.hgq`` and ``NAME.npz`` with samples of the test set. Results go to benchmarks/data/streams.json;
-each model has two runs, one with random gaps and back-pressure, one at full speed.
+The store is that of `hls4ml_matrix.py`: ``NAME.hgq`` and ``NAME.npz`` with samples of the test set. Results go to
+benchmarks/data/streams.json; each model has two runs, one with random gaps and back-pressure, one at full speed.
 """
 
 from __future__ import annotations

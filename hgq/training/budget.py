@@ -142,6 +142,7 @@ class Budget(keras.callbacks.Callback):
         ramp: Share of each stage's epochs during which it moves.
         exact: ``exact(model)`` -> EBOPs that count, see the module; None: those that training sees.
         exact_every: Epochs between two such measurements.
+        error: Relative error of what `exact` says; `Select` prefers models that are inside the band nonetheless.
         resource: What the targets count and the layers charge for: ``ebops``, or ``lut`` (then `exact` should estimate LUTs).
         controller: Another control law, or other constants.
 
@@ -160,6 +161,7 @@ class Budget(keras.callbacks.Callback):
         ramp: float = 0.4,
         exact: Callable[[keras.Model], float] | None = None,
         exact_every: int = 10,
+        error: float = 0.0,
         resource: str = "ebops",
         controller: Controller | None = None,
     ) -> None:
@@ -175,6 +177,7 @@ class Budget(keras.callbacks.Callback):
                 expected="epochs >= 1, 0 < tolerance < 1, and warmup + ramp < 1",
                 received=f"epochs={epochs}, tolerance={tolerance}, warmup={warmup}, ramp={ramp}",
             )
+        self.error = min(error, tolerance / 3)  # some of the band is left
         self.tolerance, self.exact, self.exact_every, self.resource = tolerance, exact, exact_every, resource
         self.controller = controller or Controller(beta=beta)
         self._targets, self._warmup, self._ramp = targets, round(warmup * epochs), round(ramp * epochs)

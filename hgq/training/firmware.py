@@ -16,6 +16,9 @@ from hgq.estimate.plan import Cut, Plan, cuts, fastest, plan
 from hgq.freeze import freeze
 from hgq.ir.graph import Graph
 
+LUT_ERROR = 0.01
+"""Relative error of estimated LUTs, of models that are mostly sums; see docs/estimates.md."""
+
 
 class Firmware:
     """Measures a model by what a recipe asks for.
@@ -40,6 +43,11 @@ class Firmware:
         """How much of the budget's resource it takes."""
         graph = self.graph(model)
         return float(ebops_of(graph)) if self.recipe.resource == "ebops" else self.luts(graph)
+
+    @property
+    def error(self) -> float:
+        """Relative error of `cost`: EBOPs are exact."""
+        return LUT_ERROR if self.recipe.resource == "lut" else 0.0
 
     def luts(self, graph: Graph) -> float:
         """LUTs of the RTL on the recipe's part: the best guess of `hgq estimate`."""

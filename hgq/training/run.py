@@ -196,6 +196,7 @@ class _Run:
                 warmup=asked.warmup * section.epochs / self.stage_epochs,
                 ramp=asked.ramp * section.epochs / self.stage_epochs,
                 exact=self.firmware.cost,
+                error=self.firmware.error,
                 resource=asked.resource,
             )
             self.select = Select(self.budget, self.monitor, self.metric == "accuracy", lambda model: self.validate()[self.monitor])

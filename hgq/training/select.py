@@ -13,21 +13,32 @@ from hgq.training.budget import Budget, Stage
 
 @dataclass(frozen=True)
 class Chosen:
-    """A model that was chosen: for which target, when, its EBOPs that count, its validation metric, and whether it is inside the band."""
+    """A model that was chosen.
+
+    Args:
+        target: For which budget.
+        epoch: When.
+        ebops: Those that count, or LUTs.
+        metric: Of the validation.
+        inside: Whether it is inside the band.
+        surely: Whether it is so also if the count is off by `Budget.error`.
+    """
 
     target: float
     epoch: int
     ebops: float
     metric: float
     inside: bool = True
+    surely: bool = True
 
 
 class Select(keras.callbacks.Callback):
     """For each stage of a `Budget`, keeps the weights of the best epoch whose measured EBOPs lie in ``[(1 - tolerance) * target, target]``.
 
-    It looks only at epochs after the set-point has arrived, measures only those that could win (in the band as far as training can tell,
-    and of a better metric than the best so far), and asks for the metric again after the measurement, which calibrates the model. Until
-    there is one inside the band, the nearest to it is kept.
+    What is estimated only keeps a distance from both ends: an epoch that is still in the band if the count is off by `Budget.error` beats
+    all that might not be. It looks only at epochs after the set-point has arrived, measures only those that could win (in the band as far
+    as training can tell, and of a better metric than the best so far), and asks for the metric again after the measurement, which
+    calibrates the model. Until there is one inside the band, the nearest to it is kept.
 
     Args:
         budget: The controller; this callback must come after it.
@@ -51,14 +62,13 @@ class Select(keras.callbacks.Callback):
             return
         if not self.has_chosen(number):
             self._keep_nearest(number, stage, epoch, logs)
-        if not self._better(number, logs[self.metric]) or not self._inside(
-            stage, logs[self.budget.resource] * self.budget.ratio, self.budget.tolerance / 2
-        ):
+        likely = self._inside(stage, logs[self.budget.resource] * self.budget.ratio, self.budget.tolerance / 2)
+        if not likely or not self._better(number, logs[self.metric], True):
             return
         ebops = self.budget.measure(logs[self.budget.resource])
-        metric = self._score(self.model)
-        if self._inside(stage, ebops, 0.0) and self._better(number, metric) and self.accept():
-            self._keep(number, Chosen(stage.target, epoch, ebops, metric))
+        metric, surely = self._score(self.model), self._inside(stage, ebops, -self.budget.error)
+        if self._inside(stage, ebops, 0.0) and self._better(number, metric, surely) and self.accept():
+            self._keep(number, Chosen(stage.target, epoch, ebops, metric, surely=surely))
 
     def _keep(self, number: int, chosen: Chosen) -> None:
         self.chosen[number] = chosen
@@ -68,7 +78,7 @@ class Select(keras.callbacks.Callback):
         ebops, middle = logs[self.budget.resource] * self.budget.ratio, stage.target * (1 - self.budget.tolerance / 2)
         before = self.chosen.get(number)
         if before is None or abs(ebops - middle) < abs(before.ebops - middle):
-            self._keep(number, Chosen(stage.target, epoch, ebops, float(logs[self.metric]), inside=False))
+            self._keep(number, Chosen(stage.target, epoch, ebops, float(logs[self.metric]), inside=False, surely=False))
 
     def has_chosen(self, number: int) -> bool:
         """Whether this stage has a model inside its band."""
@@ -89,12 +99,14 @@ class Select(keras.callbacks.Callback):
     def _inside(self, stage: Stage, ebops: float, slack: float) -> bool:
         return (1 - self.budget.tolerance - slack) * stage.target <= ebops <= (1 + slack) * stage.target
 
-    def _better(self, number: int, metric: float) -> bool:
+    def _better(self, number: int, metric: float, surely: bool) -> bool:
         if metric != metric:
             return False
         if not self.has_chosen(number):
             return True
         best = self.chosen[number]
+        if surely != best.surely:
+            return surely
         return metric > best.metric if self.higher_is_better else metric < best.metric
 
     def state(self) -> tuple[dict[str, Any], list[Any]]:

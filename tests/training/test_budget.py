@@ -140,6 +140,34 @@ def test_nonsense_is_refused(arguments):
         Budget(**{"ebops": 100, "epochs": 10, **arguments})
 
 
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [(0.0, 3), (0.01, 2)],
+    ids=["exact", "estimated"],
+)
+def test_a_model_that_is_surely_in_the_band_beats_a_better_one_at_its_edge(error, expected):
+    """Costs 0.94 to 1.01 of the target, and ever better models, but for the last: which epoch is delivered."""
+    import keras
+
+    from hgq.training.select import Select
+
+    costs, metrics = [940.0, 980.0, 965.0, 955.0, 995.0, 1010.0, 975.0], [0.1, 0.2, 0.3, 0.5, 0.4, 0.9, 0.15]
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    budget = Budget(1000, epochs=1, warmup=0, ramp=0, exact=lambda model: costs[0], error=error)
+    select = Select(budget, "accuracy", True, lambda model: metrics[0])
+    for callback in (budget, select):
+        callback.set_model(model)
+    for epoch in range(7):
+        model.layers[0].bias.assign([float(epoch)])
+        select.on_epoch_end(epoch, {"ebops": costs[0] / budget.ratio, "accuracy": metrics[0]})
+        del costs[0], metrics[0]
+    chosen = select.put_back()
+    assert chosen is not None and chosen.epoch == expected == model.layers[0].bias.numpy()[0] and chosen.inside
+    restored = Select(budget, "accuracy", True, lambda model: 0.0)
+    restored.restore(*select.state())
+    assert restored.chosen == select.chosen
+
+
 def test_in_fit_and_rescue():
     """In `fit`, on a model, with `Select`: lands. Then everything dies at once, and is put back."""
     import keras

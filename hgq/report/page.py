@@ -27,6 +27,10 @@ MOST_POINTS = 1200
 """Points of a curve or cloud that are drawn; longer histories are thinned evenly."""
 
 
+UNASKED = {"resource": "ebops", "latency_budget_ns": None, "latency_ns": None, "latency_cycles": None, "clock_ns": None}
+"""Of a delivered model whose result says nothing about them."""
+
+
 def render(
     graph: Graph,
     history: Sequence[Record] | None = None,
@@ -61,7 +65,7 @@ def render(
     points = [(_real(p.get("ebops")), _real(p.get("metric"))) for p in pareto or ()]
     points = [p for p in points if math.isfinite(p[0]) and math.isfinite(p[1])]
     given, main_one = (result["points"], result["main"]) if result else ([], None)
-    models = [{"resource": "ebops", **point, "main": index == main_one} for index, point in enumerate(given)]
+    models = [{**UNASKED, **point, "main": index == main_one} for index, point in enumerate(given)]
     main = next((model for model in models if model["main"]), None)
     chosen = (_real(main["ebops"]), _real(main["val"])) if main else _nearest(points, ebops)
     return template("page.html.j2").render(

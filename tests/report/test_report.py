@@ -325,6 +325,21 @@ def test_the_delivered_models_are_shown_with_their_test_metric(run_dir):
         assert piece in text
 
 
+def test_a_latency_that_was_asked_for_is_beside_what_came_of_it(run_dir):
+    point = {"budget": 3000, "ebops": 3321, "val": 0.72, "test": 0.71, "test_samples": 14000, "within": True, "hgq_file": "model.hgq"}
+    timed = {**point, "resource": "lut", "lut": 2951, "latency_budget_ns": 40.0, "latency_ns": 38.75, "latency_cycles": 8, "clock_ns": 4.84}
+    late = {**timed, "latency_ns": 45.21, "latency_cycles": 9, "clock_ns": None, "within": False, "hgq_file": "late.hgq"}
+    result = run_dir / "result.json"
+    result.write_text(json.dumps({"points": [timed, late], "main": 0, "metric": "accuracy"}))
+    markup = report(run_dir).read_text(encoding="utf-8")
+    text = Page(markup).text
+    for piece in ("Latency asked", "40 ns", "38.8 ns", "8 cycles of 4.8 ns", "40 ns asked for", "9 cycles", "2,951"):
+        assert piece in text
+    assert '<span class="warn">45.2 ns</span>' in markup and '<span class="warn">38.8 ns</span>' not in markup
+    result.write_text(json.dumps({"points": [point], "main": 0, "metric": "accuracy"}))
+    assert "Latency asked" not in Page(report(run_dir).read_text(encoding="utf-8")).text
+
+
 def test_a_run_directory_with_the_model_alone(tmp_path, graph):
     file.save(graph, tmp_path / "model.hgq")
     Page(report(tmp_path).read_text(encoding="utf-8"))

@@ -202,7 +202,7 @@ class Converter:
 def _quantizes(layer: keras.layers.Layer) -> bool:
     """Whether a layer quantizes what it reads."""
     quantizer = getattr(layer, "quantizer", None)
-    if isinstance(layer, layers.QMultiHeadAttention):
+    if isinstance(layer, layers.QMultiHeadAttention | keras.layers.Bidirectional):
         return True
     if isinstance(layer, layers.QActivation):
         return layer.activation == "linear" and quantizer is not None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import keras
 import numpy as np
 
 from hgq import layers
@@ -70,6 +72,34 @@ def _behind(name: str, formats: Formats) -> str:
 
 @makes(*RECURRENT)
 def _recurrent(formats: Formats, entry: Entry, layer: Any, norm: Any) -> list[Part]:
+    made = _cell(formats, entry, layer, entry.name)
+    return [Part(made, _cell_weights(made, layer))]
+
+
+@makes("Bidirectional")
+def _bidirectional(formats: Formats, entry: Entry, layer: Any, norm: Any) -> list[Part]:
+    directions = (layer.forward_layer, layer.backward_layer)
+    made = []
+    for direction in directions:
+        kind, config = type(direction).__name__, direction.get_config()
+        if kind not in RECURRENT:
+            raise ConfigError(
+                "This layer has no quantized kind.",
+                where=f"layer {entry.name}, {direction.name}",
+                expected=", ".join(RECURRENT),
+                received=kind,
+                fix="Replace it in the float model, or build this part of the model from hgq.layers.",
+            )
+        inner = replace(entry, name=f"{entry.name}/{direction.name}", class_name=kind, config=config)
+        made.append(_cell(formats, inner, direction, direction.name))
+    both = keras.layers.Bidirectional(made[0], merge_mode=layer.merge_mode, backward_layer=made[1], name=entry.name)
+    # Keras makes the layers anew from their configurations
+    owners = (both.forward_layer, both.backward_layer)
+    return [Part(both, [row for owner, direction in zip(owners, directions, strict=True) for row in _cell_weights(owner, direction)])]
+
+
+def _cell(formats: Formats, entry: Entry, layer: Any, name: str) -> keras.layers.Layer:
+    """The quantized kind of a recurrent layer, of this name."""
     _plain(
         entry,
         {
@@ -93,19 +123,21 @@ def _recurrent(formats: Formats, entry: Entry, layer: Any, norm: Any) -> list[Pa
         arguments |= {"readout_quantizer": result, "cell_quantizer": data, "unit_forget_bias": False}  # the bias has it
     if entry.class_name == "GRU":
         arguments |= {"reset_after": layer.reset_after, "reset_quantizer": data, "inner_quantizer": data}
-    made = cls(
+    return cls(
         **arguments,
         kernel_quantizer=formats.weight(entry),
         recurrent_quantizer=formats.weight(entry),
         bias_quantizer=formats.bias(entry),
         input_quantizer=data,
         pre_quantizer=data,
-        **formats.common(entry, cls),
+        **formats.common(entry, cls, name),
     )
+
+
+def _cell_weights(made: Any, layer: Any) -> list[tuple[Any, str, np.ndarray]]:
     cell = layer.cell
-    weights = [(made, "kernel", cell.kernel), (made, "recurrent", cell.recurrent_kernel)]
-    weights += [(made, "bias", cell.bias)] if layer.use_bias else []
-    return [Part(made, [(owner, name, np.asarray(array)) for owner, name, array in weights])]
+    weights = [("kernel", cell.kernel), ("recurrent", cell.recurrent_kernel), *([("bias", cell.bias)] if layer.use_bias else [])]
+    return [(made, name, np.asarray(array)) for name, array in weights]
 
 
 @makes("MultiHeadAttention")

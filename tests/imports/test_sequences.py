@@ -33,6 +33,7 @@ MODELS = {
     "relu": lambda: recurrent(L.SimpleRNN, activation="relu", use_bias=False),
     "lstm": lambda: recurrent(L.LSTM),
     "gru": lambda: recurrent(L.GRU, go_backwards=True),
+    "both ways": lambda: recurrent(lambda units, **k: L.Bidirectional(L.GRU(units, **k), merge_mode="sum"), use_bias=False),
     "gru, reset before": lambda: recurrent(L.GRU, reset_after=False, recurrent_activation="hard_sigmoid"),
 }
 
@@ -79,6 +80,7 @@ def test_what_has_no_quantized_kind_is_refused():
             r"(?s)layer a.*Received: attention_mask",
         ),
         (source, attend(2, 3, name="a")(source, source, return_attention_scores=True)[0], r"(?s)no result here.*layer a"),
+        (source, L.Bidirectional(L.ConvLSTM1D(2, 2), name="b")(keras.ops.expand_dims(source, -1)), r"(?s)layer b.*SimpleRNN"),
         (source, attend(2, 3, use_gate=True, name="a")(source, source), r"(?s)layer a.*use_gate=False.*Multiply"),
     ]:
         with pytest.raises(ConfigError, match=text):

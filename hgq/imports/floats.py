@@ -180,6 +180,14 @@ class Converter:
         return given
 
     def _layers(self, entry: Entry, norm: Any, raw: bool) -> list[Part]:
+        if entry.name not in {layer.name for layer in self.model.layers}:
+            raise ConfigError(
+                "This is an operation, not a layer.",
+                where=f"{entry.name} of model {self.model.name}",
+                expected="layers",
+                received=f"keras.ops, {entry.class_name}",
+                fix="Write it as a layer: keras.layers.Add()([a, b]) for a + b, keras.layers.Reshape(shape) for keras.ops.reshape.",
+            )
         float_layer = self.model.get_layer(entry.name)
         maker = MAKERS.get(entry.class_name)
         if maker is None and type(float_layer) not in FREEZERS:

@@ -80,7 +80,8 @@ def test_what_has_no_quantized_kind_is_refused():
             r"(?s)layer a.*Received: attention_mask",
         ),
         (source, attend(2, 3, name="a")(source, source, return_attention_scores=True)[0], r"(?s)no result here.*layer a"),
-        (source, L.Bidirectional(L.ConvLSTM1D(2, 2), name="b")(keras.ops.expand_dims(source, -1)), r"(?s)layer b.*SimpleRNN"),
+        (source, L.Bidirectional(L.ConvLSTM1D(2, 2), name="b")(L.Reshape((6, 8, 1))(source)), r"(?s)layer b.*SimpleRNN"),
+        (source, L.LSTM(2)(source + 1.0), r"(?s)not a layer.*keras.ops, Add.*keras.layers.Add"),
         (source, attend(2, 3, use_gate=True, name="a")(source, source), r"(?s)layer a.*use_gate=False.*Multiply"),
     ]:
         with pytest.raises(ConfigError, match=text):

@@ -8,6 +8,7 @@ network.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import numpy as np
@@ -60,7 +61,7 @@ class Loop:
 
         @tf.function(autograph=False)
         def costs():
-            return {name: total_cost(model, name) for name in dict.fromkeys(("ebops", *(layer.resource for layer in qlayers(model))))}
+            return costs_of(model)
 
         self._compiled, self._epochs = compiled, dict[bool, Callable[..., None]]()
         self._predict, self._costs = predict, costs
@@ -86,6 +87,11 @@ class Loop:
     def predict(self, x: NDArray) -> NDArray[np.float32]:
         """Outputs of inference for `x`."""
         return self._predict(tf.constant(x)).numpy()
+
+
+def costs_of(model: keras.Model) -> dict[str, Any]:
+    """The model's ``ebops`` now, and what else its layers charge for, as tensors."""
+    return {name: total_cost(model, name) for name in dict.fromkeys(("ebops", *(layer.resource for layer in qlayers(model))))}
 
 
 def score(outputs: NDArray, y: NDArray, loss: str) -> dict[str, float]:

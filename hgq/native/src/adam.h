@@ -45,10 +45,12 @@ REGISTER_OP("HgqcAdam")
     .Attr("one_minus_beta_1: float")
     .Attr("one_minus_beta_2: float")
     .Attr("epsilon: float")
+    .Attr("models: int >= 1 = 1")
     .SetIsStateful()
     .SetShapeFn([](tensorflow::shape_inference::InferenceContext*) { return tensorflow::Status(); });
 
 // `alphas`: learning rates, corrected for the bias of both means; alpha_of says which of them a variable has. low > high: no constraint.
+// `models`: so many stand one behind the other in each variable, and in the alphas: each has its own.
 class AdamOp : public tensorflow::OpKernel {
  public:
   explicit AdamOp(tensorflow::OpKernelConstruction* context) : OpKernel(context) {
@@ -59,6 +61,7 @@ class AdamOp : public tensorflow::OpKernel {
     OP_REQUIRES_OK(context, context->GetAttr("one_minus_beta_1", &rates_.m));
     OP_REQUIRES_OK(context, context->GetAttr("one_minus_beta_2", &rates_.v));
     OP_REQUIRES_OK(context, context->GetAttr("epsilon", &rates_.epsilon));
+    OP_REQUIRES_OK(context, context->GetAttr("models", &models_));
     const size_t count = count_;
     OP_REQUIRES(context, alpha_of_.size() == count && low_.size() == count && high_.size() == count,
                 tensorflow::errors::InvalidArgument("not one attribute for each variable"));
@@ -87,14 +90,20 @@ class AdamOp : public tensorflow::OpKernel {
         }
         at[part] = value->flat<float>().data();
       }
-      OP_REQUIRES(context, alpha_of_[n] >= 0 && alpha_of_[n] < alphas.size(), tensorflow::errors::InvalidArgument("no such alpha"));
-      adam(gradient.flat<float>().data(), at[0], at[1], at[2], gradient.NumElements(), alphas(alpha_of_[n]), rates_);
+      const int64_t choices = alphas.size() / models_, size = gradient.NumElements() / models_;
+      OP_REQUIRES(context, alpha_of_[n] >= 0 && alpha_of_[n] < choices && size * models_ == gradient.NumElements(),
+                  tensorflow::errors::InvalidArgument("no such alpha, or another number of models"));
+      const float* const g = gradient.flat<float>().data();
+      for (int64_t model = 0; model < models_; ++model) {
+        const int64_t from = model * size;
+        adam(g + from, at[0] + from, at[1] + from, at[2] + from, size, alphas(model * choices + alpha_of_[n]), rates_);
+      }
       if (low_[n] <= high_[n]) clip(at[0], gradient.NumElements(), low_[n], high_[n]);
     }
   }
 
  private:
-  int count_;
+  int count_, models_;
   std::vector<int> alpha_of_;
   std::vector<float> low_, high_;
   AdamRates rates_;

@@ -1,0 +1,192 @@
+"""`Stack`: models of one architecture whose variables stand one behind the other, so that a step of all of them is one step."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from hgq import native
+from hgq.errors import ConfigError
+from hgq.sweep.stack.program import Program
+from hgq.sweep.stack.values import Value
+from hgq.training.loop import costs_of, order
+from hgq.training.step import training_state
+
+
+def state_of(model: keras.Model) -> list[Any]:
+    """All variables of a training, metrics included, each once, in an order that models of one architecture share."""
+    found = {id(variable): variable for variable in (*training_state(model), *model.metrics_variables)}
+    return list(found.values())
+
+
+class Stack:
+    """Trains models together. Each ends with the very bits that training alone would give it.
+
+    The models themselves stay as they are until `pull` gives them their part of the stack.
+
+    Args:
+        models: Compiled and built alike; only values of variables differ.
+        train: For each model its training samples x (n, …) and labels y; all of one shape. Equal arrays are kept once.
+        batch_size: Samples a step.
+
+    Raises:
+        ConfigError: the models are not alike, or their step cannot be done for many.
+    """
+
+    def __init__(self, models: Sequence[keras.Model], train: Sequence[tuple[NDArray, NDArray]], *, batch_size: int) -> None:
+        self.models, self.samples, self.batch_size = list(models), len(train[0][0]), min(batch_size, len(train[0][0]))
+        for model, (x, y) in zip(self.models, train, strict=True):
+            _create_metrics(model, x[:1], y[:1])
+        self._rows = [state_of(model) for model in self.models]
+        self._check()
+        self._variables = [
+            tf.Variable(np.stack([variable.numpy() for variable in same]), name=f"stack_{number}")
+            for number, same in enumerate(zip(*self._rows, strict=True))
+        ]
+        handles = {id(_tensorflow(variable).handle): own for variable, own in zip(self._rows[0], self._variables, strict=True)}
+        kept: dict[int, Any] = {}
+        data = [tuple(kept.setdefault(id(array), tf.constant(array)) for array in pair) for pair in train]
+        count, first = len(self.models), self.models[0]
+
+        def like(array: NDArray) -> tf.TensorSpec:
+            return tf.TensorSpec((self.batch_size, *array.shape[1:]), tf.as_dtype(array.dtype))
+
+        def train_step(x: Any, y: Any) -> None:
+            with native.in_graphs():
+                first.train_step((x, y))
+
+        step = Program(train_step, [like(array) for array in train[0]], handles, count)
+
+        @tf.function(autograph=False)
+        def one_step(indices):
+            rows = tf.unstack(indices, count)
+            parts = [[tf.gather(array, row) for array in pair] for pair, row in zip(data, rows, strict=True)]
+            step(*(Value(count, parts=list(same)) for same in zip(*parts, strict=True)))
+
+        @tf.function(reduce_retracing=True)
+        def epoch_of(indices):
+            for index in indices:
+                one_step(index)
+
+        self._epoch, self._handles = epoch_of, handles
+        self._results = self._compiled(first.get_metrics_result)
+        self._costs = self._compiled(lambda: costs_of(first))
+        self._predictions: dict[Any, Any] = {}
+        self._pull, self._push = self._copier(to_models=True), self._copier(to_models=False)
+
+    def _check(self) -> None:
+        shapes = [[tuple(variable.shape) for variable in row] for row in self._rows]
+        configs = [model.get_config() for model in self.models]
+        for number in range(1, len(self.models)):
+            if shapes[number] != shapes[0] or repr(configs[number]) != repr(configs[0]):
+                raise ConfigError(
+                    "Models that are trained in one step must be of one architecture.",
+                    where=f"model {number}",
+                    expected="the configuration of the first; values of variables alone may differ",
+                    received=_difference(configs[0], configs[number]),
+                    fix="A seed of random numbers of its own is part of a layer: give it one (gradient_seed=1). Or leave --vectorize out.",
+                )
+
+    def _compiled(self, function: Any) -> Any:
+        """A function of one model's variables alone -> for each model the results, as NumPy values."""
+        program = Program(function, [], self._handles, len(self.models))
+
+        @tf.function(autograph=False)
+        def run():
+            return tf.nest.map_structure(lambda value: value.stacked(), program())
+
+        def rows() -> list[dict[str, float]]:
+            made = {name: value.numpy() for name, value in run().items()}
+            return [{name: float(value[number]) for name, value in made.items()} for number in range(len(self.models))]
+
+        return rows
+
+    def _copier(self, to_models: bool) -> Any:
+        @tf.function(autograph=False)
+        def copy():
+            for own, same in zip(self._variables, zip(*self._rows, strict=True), strict=True):
+                if to_models:
+                    for variable, part in zip(same, tf.unstack(own.read_value(), len(self.models)), strict=True):
+                        _tensorflow(variable).assign(part)
+                else:
+                    own.assign(tf.stack([_tensorflow(variable).read_value() for variable in same]))
+
+        return copy
+
+    def pull(self) -> None:
+        """Give the models what the stack holds."""
+        self._pull()
+
+    def push(self) -> None:
+        """Take what the models hold."""
+        self._push()
+
+    def run_epoch(self, orders: Sequence[tuple[int, int]]) -> list[dict[str, float]]:
+        """Train each model on each of its samples once.
+
+        Args:
+            orders: Of each model, seed and epoch: they decide the order of its samples, as in `hgq.training.loop.Loop`.
+
+        Returns:
+            For each model the means of its metrics.
+        """
+        self.models[0].reset_metrics()
+        fresh = {id(_tensorflow(variable).handle): variable.numpy() for variable in self.models[0].metrics_variables}
+        for handle, value in fresh.items():
+            own = self._handles[handle]
+            own.assign(np.broadcast_to(value, own.shape))
+        indices = np.stack([order(seed, epoch, self.samples, self.batch_size) for seed, epoch in orders], axis=1)
+        self._epoch(tf.constant(indices))
+        return self._results()
+
+    def costs(self) -> list[dict[str, float]]:
+        """For each model, its ``ebops`` now and what else it charges for."""
+        return self._costs()
+
+    def predict(self, x: Sequence[NDArray]) -> list[NDArray[np.float32]]:
+        """For each model, its outputs of inference for its samples."""
+        key = x[0].shape
+        if key not in self._predictions:
+            first, count = self.models[0], len(self.models)
+
+            def infer(inputs: Any) -> Any:
+                with native.in_graphs():
+                    return first(inputs, training=False)
+
+            program = Program(infer, [tf.TensorSpec(key, tf.as_dtype(x[0].dtype))], self._handles, count)
+
+            @tf.function(autograph=False)
+            def run(*parts):
+                return program(Value(count, parts=list(parts))).parts()
+
+            self._predictions[key] = run
+        return [part.numpy() for part in self._predictions[key](*(tf.constant(part) for part in x))]
+
+
+def _create_metrics(model: keras.Model, x: NDArray, y: NDArray) -> None:
+    """Have Keras make the variables of the metrics, which it does when they are first used."""
+    model.compute_metrics(x, tf.constant(y), tf.zeros((len(y), *model.output_shape[1:])))
+    model.reset_metrics()
+
+
+def _tensorflow(variable: Any) -> tf.Variable:
+    """TensorFlow's variable behind one of Keras."""
+    return variable if isinstance(variable, tf.Variable) else variable.value
+
+
+def _difference(one: Any, other: Any, path: str = "") -> str:
+    """Where two configurations differ first."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        for key in one:
+            if one[key] != other.get(key):
+                return _difference(one[key], other.get(key), f"{path}.{key}" if path else str(key))
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        for index, (left, right) in enumerate(zip(one, other, strict=True)):
+            if left != right:
+                return _difference(left, right, f"{path}.{index}")
+    return f"{path or 'configuration'}: {other!r} instead of {one!r}"[:200]

@@ -36,6 +36,9 @@ def command(
         int | None, typer.Option("--samples", help="Test samples to verify each trial on; 0: none.", show_default="the recipe's")
     ] = None,
     workers: Annotated[str, typer.Option("--workers", "-w", metavar="N", help="Processes that train, one trial each at a time.")] = "1",
+    vectorize: Annotated[
+        bool, typer.Option("--vectorize", help="Train trials of one architecture in one process, by one step for all, to the same bits.")
+    ] = False,
     retries: Annotated[int, typer.Option("--retries", min=0, help="How often a trial is begun again whose worker died.")] = 1,
     out: Annotated[Path | None, typer.Option("--out", "-o", help="The sweep directory.", show_default="sweeps/NAME")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on: finished trials are kept, others go on from their checkpoints.")] = False,
@@ -53,13 +56,14 @@ def command(
         path, values = _field(text)
         axes[path] = values
     changes = {"data.path": data and str(data), "train.epochs": epochs, "verify.samples": samples}
+    changes["train.jit_compile"] = False if vectorize else None  # the step of all is made of native ops, which XLA does not know
     plan = Plan.from_toml(recipe, axes).changed({path: value for path, value in changes.items() if value is not None})
     if list_only:
         rows = [{"trial": trial.name, **trial.changes} for trial in plan.trials()]
         _output.json_result(rows) if as_json else _output.table(rows, f"{len(rows)} trials")
         return
     target = out or Path("sweeps") / plan.name
-    result = _run(plan, target, resume, _runner(workers), retries)
+    result = _run(plan, target, resume, _runner(workers, vectorize), retries)
     _output.json_result(
         {"directory": result.directory, "rows": result.rows, "failures": result.failures, "ok": result.ok}
     ) if as_json else show(result)
@@ -75,13 +79,19 @@ def _field(text: str) -> tuple[str, str]:
     return path.strip(), values
 
 
-def _runner(workers: str) -> Runner:
+def _runner(workers: str, vectorize: bool) -> Runner:
     """Who runs the trials."""
     from hgq.errors import ConfigError
-    from hgq.sweep.runners import Here, Processes
+    from hgq.sweep.runners import Here, Processes, Together
 
     if not workers.isdecimal() or not 1 <= int(workers) <= 1024:
         raise ConfigError("This is no number of workers.", where="--workers", expected="1 or more", received=workers)
+    if vectorize:
+        if workers != "1":
+            raise ConfigError(
+                "--vectorize trains in one process.", where="--workers", expected="--vectorize or --workers, not both", received=workers
+            )
+        return Together()
     return Here() if int(workers) == 1 else Processes(int(workers))
 
 
@@ -89,10 +99,10 @@ def _run(plan: Plan, out: Path, resume: bool, runner: Runner, retries: int) -> S
     from hgq.cli import _keras
     from hgq.cli._watch import Watch
     from hgq.sweep.run import sweep
-    from hgq.sweep.runners import Here
+    from hgq.sweep.runners import Here, Together
 
     trials = plan.trials()
-    if isinstance(runner, Here):
+    if isinstance(runner, Here | Together):
         _keras.load()
     try:
         with Watch(len(trials), sum(trial.state(out) == "done" for trial in trials) if resume else 0) as watch:

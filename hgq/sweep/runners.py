@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import queue
 import signal
@@ -14,7 +15,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
+from hgq.errors import ConfigError
 from hgq.sweep.trial import Event, Report, Trial, attempt
+
+log = logging.getLogger("hgq.sweep")
 
 PATIENCE_SECONDS = 20.0
 """How long an interrupted worker may take to leave."""
@@ -40,6 +44,29 @@ class Here:
         """See `Runner`."""
         for trial in trials:
             attempt(trial, trial.directory(out), report)
+
+
+class Together:
+    """Trials of one architecture by one step, in this process: `hgq.sweep.stack`. What cannot be done so is done as by `Here`."""
+
+    def run(self, trials: Sequence[Trial], out: Path, report: Report) -> None:
+        """See `Runner`."""
+        from hgq.sweep.groups import groups
+
+        for group in groups(trials):
+            if len(group) > 1 and self._together(group, out, report):
+                continue
+            Here().run(group, out, report)
+
+    def _together(self, group: list[Trial], out: Path, report: Report) -> bool:
+        from hgq.sweep.stack.lockstep import lockstep
+
+        try:
+            lockstep(group, out, report)
+        except ConfigError as error:
+            log.warning("Trials %s to %s are trained one after the other.\n%s", group[0].name, group[-1].name, error.text())
+            return False
+        return True
 
 
 class Processes:
@@ -124,6 +151,7 @@ class _Hand(threading.Thread):
             if event.kind in ("done", "failed"):
                 return None
         code = process.wait()
+        self._leave()
         self._process = None
         why = f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
         return f"its worker died ({why}); see {self._log}"

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from hgq.config import Recipe
+from hgq.errors import HGQError
 
 TRIALS = "trials"
 """Folder of the run directories."""
@@ -81,13 +82,18 @@ def run_trial(trial: Trial, directory: Path, report: Report) -> None:
 
 def attempt(trial: Trial, directory: Path, report: Report) -> None:
     """`run_trial`; how it ended is an event, whatever it was. An interrupt goes through."""
-    from hgq.errors import HGQError
+    if caught(trial, report, lambda: run_trial(trial, directory, report)):
+        report(Event("done", trial.name))
 
+
+def caught(trial: Trial, report: Report, work: Callable[[], None]) -> bool:
+    """Do a piece of a trial's work: one trial's fault must not end the others. Whether it went well; if not, that is an event."""
     try:
-        run_trial(trial, directory, report)
+        work()
     except HGQError as error:
         report(Event("failed", trial.name, error.text()))
-    except Exception as error:  # one trial's fault must not end the others
+    except Exception as error:
         report(Event("failed", trial.name, f"{type(error).__name__}: {error}"))
     else:
-        report(Event("done", trial.name))
+        return True
+    return False

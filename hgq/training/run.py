@@ -24,7 +24,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -112,6 +112,24 @@ def train(
         FileFormatError: a checkpoint that is damaged.
         BudgetError: a budget, clock or latency that cannot be reached; nothing is trained or written then.
     """
+    run = begun(recipe, out, resume=resume, progress=progress, callbacks=callbacks, tell=tell)
+    if isinstance(run, RunResult):
+        return run
+    run.train()
+    tell("calibrating and freezing …")
+    return run.deliver()
+
+
+def begun(
+    recipe: Recipe | str | os.PathLike[str],
+    out: str | os.PathLike[str],
+    *,
+    resume: bool = False,
+    progress: bool | None = None,
+    callbacks: Iterable[keras.callbacks.Callback] = (),
+    tell: Callable[[str], None] = lambda text: None,
+) -> Run | RunResult:
+    """A run that is ready for its next epoch, its directory made; or the result of a finished one. Arguments and errors as of `train`."""
     directory = Path(out)
     if not isinstance(recipe, Recipe):
         recipe = Recipe.from_toml(Path(recipe))
@@ -120,7 +138,7 @@ def train(
         return finished
     refuse_timing(recipe)
     tell("loading data and building the model …")
-    run = _Run(recipe, directory, progress, list(callbacks))
+    run = Run(recipe, directory, progress, list(callbacks))
     if resume and run.checkpoint.is_file():
         run.restore()
         tell(f"resuming after epoch {run.epoch} …")
@@ -129,9 +147,7 @@ def train(
         with writing(directory):
             directory.mkdir(parents=True, exist_ok=True)
         write_file_atomically(directory / "recipe.toml", recipe.to_toml(), force=True)
-    run.train()
-    tell("calibrating and freezing …")
-    return run.deliver()
+    return run
 
 
 def _check_directory(directory: Path, recipe: Recipe, resume: bool) -> RunResult | None:
@@ -162,8 +178,14 @@ def _check_directory(directory: Path, recipe: Recipe, resume: bool) -> RunResult
     return RunResult.read(directory)
 
 
-class _Run:
-    """A run in progress."""
+class Run:
+    """A run in progress: `train` it, or answer what its `epochs` ask for; then `deliver`.
+
+    Attributes:
+        model, data, loop: What is trained, on what, and how an epoch of it alone is done.
+        epoch: The next one.
+        save_seconds: Checkpoints are at least this far apart.
+    """
 
     def __init__(self, recipe: Recipe, directory: Path, progress: bool | None, callbacks: list[keras.callbacks.Callback]) -> None:
         keras.utils.set_random_seed(recipe.train.seed)
@@ -183,6 +205,7 @@ class _Run:
         self.monitor = "val_accuracy" if self.metric == "accuracy" else "val_loss"
         self.firmware = Firmware(recipe, self.calibrate)
         self.epoch, self.seconds, self.history = 0, 0.0, list[dict[str, float]]()
+        self.save_seconds = SAVE_SECONDS
         self._extra_epochs: dict[int, int] = {}
         self.budget = self.select = None
         self.stage_epochs = section.epochs + section.finetune
@@ -234,14 +257,38 @@ class _Run:
 
     def train(self) -> None:
         """Epochs until the end; an interrupt leaves a checkpoint of the last epoch."""
+        asked = self.epochs()
+        try:
+            epoch = next(asked)
+            while True:
+                epoch = asked.send(self.one_epoch(epoch))
+        except StopIteration:
+            pass
+        finally:
+            asked.close()
+
+    def one_epoch(self, epoch: int) -> dict[str, float]:
+        """Train this epoch; what `epochs` wants to know of it."""
+        return {**self.loop.run_epoch(epoch, exact_gradients=self.fine_tuning(epoch)), **self.validate(), **self.loop.costs()}
+
+    def epochs(self) -> Generator[int, dict[str, float], None]:
+        """The run but for the training itself: yields the number of an epoch and wants to be sent what `one_epoch` returns, until the end.
+
+        So runs can be trained side by side. Between two epochs it steers, keeps models and writes checkpoints; all of it reads and changes
+        the model's variables.
+        """
         saved, unsaved = -math.inf, False
         try:
             for callback in self.callbacks:
                 callback.on_train_begin()
             while not self._finished():
-                self._one_epoch()
+                start, rate = time.perf_counter(), self.learning_rate(self.epoch)
+                self.model.optimizer.learning_rate.assign(rate)
+                for callback in self.callbacks:
+                    callback.on_epoch_begin(self.epoch)
+                self._note((yield self.epoch), rate, start)
                 unsaved = True
-                if time.monotonic() - saved > SAVE_SECONDS:
+                if time.monotonic() - saved > self.save_seconds:
                     self._save()
                     saved, unsaved = time.monotonic(), False
             if unsaved:
@@ -251,20 +298,15 @@ class _Run:
         finally:
             self.bar.close()
 
-    def _one_epoch(self) -> None:
-        start, epoch = time.perf_counter(), self.epoch
-        rate = self.learning_rate(epoch)
-        self.model.optimizer.learning_rate.assign(rate)
-        for callback in self.callbacks:
-            callback.on_epoch_begin(epoch)
-        logs = {**self.loop.run_epoch(epoch, exact_gradients=self.fine_tuning(epoch)), **self.validate(), **self.loop.costs()}
+    def _note(self, logs: dict[str, float], rate: float, start: float) -> None:
+        """The end of an epoch: history and callbacks."""
         if not math.isfinite(logs["loss"]):
-            log.warning("Epoch %d: the loss is %s.", epoch, logs["loss"])
+            log.warning("Epoch %d: the loss is %s.", self.epoch, logs["loss"])
         for callback in self.callbacks:
-            callback.on_epoch_end(epoch, logs)
+            callback.on_epoch_end(self.epoch, logs)
         seconds = time.perf_counter() - start
         self.seconds += seconds
-        self.history.append({"epoch": epoch, **logs, "learning_rate": rate, "seconds": round(seconds, 4)})
+        self.history.append({"epoch": self.epoch, **logs, "learning_rate": rate, "seconds": round(seconds, 4)})
         self.epoch += 1
 
     def _finished(self) -> bool:
@@ -303,10 +345,11 @@ class _Run:
 
     def validate(self) -> dict[str, float]:
         """``val_loss`` and, of classifiers, ``val_accuracy``: of inference with the present ranges."""
-        return {
-            f"val_{name}": value
-            for name, value in score(self.loop.predict(self.data.x_val), self.data.y_val, self.recipe.train.loss).items()
-        }
+        return self.scored(self.loop.predict(self.data.x_val))
+
+    def scored(self, outputs: Any) -> dict[str, float]:
+        """The same from the outputs for the validation samples."""
+        return {f"val_{name}": value for name, value in score(outputs, self.data.y_val, self.recipe.train.loss).items()}
 
     def calibrate(self) -> None:
         """Set the ranges to what the training samples need."""

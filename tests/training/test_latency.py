@@ -86,7 +86,7 @@ def changes():
 def test_a_run_is_within_its_latency(recipe, changes, tmp_path):
     wanted = 11.0
     asked = recipe(**{**changes, "export": {**changes["export"], "latency_ns": wanted}})
-    first = run._Run(asked, tmp_path / "before", False, [])
+    first = run.Run(asked, tmp_path / "before", False, [])
     before = first.firmware.fastest(first.model)[0]
     assert before is not None and before.ns > 1.1 * wanted  # it takes some doing
     point = train(asked, tmp_path / "run", progress=False).point
@@ -105,11 +105,11 @@ def test_both_budgets(recipe, changes, tmp_path):
     """LUTs and nanoseconds at once; the run goes on after its checkpoint with the same pruned weights."""
     budget = {"lut": 250, "tolerance": 0.3, "beta": 3e-4}
     asked = recipe(**{**changes, "budget": budget, "export": {**changes["export"], "latency_ns": 12.0}})
-    first = run._Run(asked, tmp_path / "a", False, [])
+    first = run.Run(asked, tmp_path / "a", False, [])
     for _ in range(4):
         first._one_epoch()
     first._save()
-    second = run._Run(asked, tmp_path / "a", False, [])
+    second = run.Run(asked, tmp_path / "a", False, [])
     second.restore()
     for one in (first, second):
         one._one_epoch()

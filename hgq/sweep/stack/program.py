@@ -98,8 +98,6 @@ def _check(op: Any) -> None:
         raise _refused("a state that is no variable", op)
     if any(tensor.dtype == tf.resource for tensor in op.inputs):
         raise _refused("a variable that is read in a way of its own", op)
-    if any(tensor.shape.rank is None or None in tensor.shape for tensor in op.outputs):
-        raise _refused("a tensor whose shape is not known", op)
 
 
 def _refused(what: str, op: Any) -> ConfigError:

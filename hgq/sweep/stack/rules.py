@@ -16,7 +16,7 @@ import tensorflow as tf
 from hgq.sweep.stack.values import Value
 
 LARGE = 4096
-"""Elements of one model's tensor from which on an op is done model by model: its data stay in the caches, and no stack is copied together."""
+"""Elements of one model's tensor from which on an op is done model by model: its data stay in the caches, and no stack is put together."""
 
 BROADCASTING = frozenset(
     """Add AddV2 Sub Mul RealDiv Div DivNoNan FloorDiv Maximum Minimum SquaredDifference Less LessEqual Greater GreaterEqual Equal NotEqual
@@ -24,15 +24,22 @@ BROADCASTING = frozenset(
 )
 """Element by element, over operands that broadcast."""
 SAME_SHAPE = frozenset(
-    """AddN Identity IdentityN StopGradient PreventGradient Cast Neg Abs Sign Square Sqrt Relu ReluGrad Floor Ceil Rint Round LogicalNot
-    ZerosLike OnesLike IsNan IsInf IsFinite Snapshot""".split()
+    """AddN Bitcast Cast Neg Abs Sign Square Sqrt Relu ReluGrad Floor Ceil Rint Round LogicalNot
+    ZerosLike OnesLike IsNan IsInf IsFinite""".split()
 )
 """Element by element, over operands of one shape."""
+PASSING = frozenset("Identity IdentityN StopGradient PreventGradient Snapshot".split())
+"""What changes nothing: gradients are in the graph already."""
 FIXED = frozenset(("HgqcFixed", "HgqcFixedConstantBits", "HgqcFixedDataBits", "HgqcFixedRoundGradient", "HgqcFixedSaturateGradient"))
 """Native quantizers: element by element where each element has bits of its own."""
 
 Made = list[Value]
 Rule = Callable[[Any, list[Value]], "Made | None"]
+
+
+def known(tensor: Any) -> bool:
+    """Whether a tensor's shape is known when a graph is traced."""
+    return tensor.shape.rank is not None and None not in tensor.shape
 
 
 def size(tensor: Any) -> int:
@@ -54,12 +61,6 @@ def create(op: Any, inputs: list[Any], **changed: Any) -> list[Any]:
     return list(made.outputs)
 
 
-def once(op: Any, inputs: list[Value]) -> Made:
-    """Models do not differ: once for all."""
-    models = inputs[0].models if inputs else 0
-    return [Value(models, shared=output) for output in create(op, [value.shared for value in inputs])]
-
-
 def each(op: Any, inputs: list[Value]) -> Made:
     """Model by model."""
     rows = [create(op, list(row)) for row in zip(*(value.parts() for value in inputs), strict=True)]
@@ -68,11 +69,15 @@ def each(op: Any, inputs: list[Value]) -> Made:
 
 def stacked(op: Any, inputs: list[Value]) -> Made | None:
     """On stacks, where the op goes element by element and the tensors are small; None: no rule."""
-    if not op.outputs or max(size(tensor) for tensor in (*op.outputs, *op.inputs)) >= LARGE:
+    if op.type in PASSING:
+        return inputs
+    if op.type == "Shape" and known(op.inputs[0]):
+        return [Value(inputs[0].models, shared=tf.constant(op.inputs[0].shape, op.outputs[0].dtype))]
+    tensors = (*op.outputs, *op.inputs)
+    if not op.outputs or not all(known(tensor) for tensor in tensors) or max(size(tensor) for tensor in tensors) >= LARGE:
         return None
     rule = _RULES.get(op.type)
-    made = rule(op, inputs) if rule is not None else None
-    return None if made is None else made
+    return rule(op, inputs) if rule is not None else None
 
 
 def _broadcasting(op: Any, inputs: list[Value]) -> Made:
@@ -96,6 +101,49 @@ def _reshape(op: Any, inputs: list[Value]) -> Made | None:
     return _made(inputs, [tf.reshape(inputs[0].stacked(), [inputs[0].models, *op.outputs[0].shape])])
 
 
+def _tile(op: Any, inputs: list[Value]) -> Made | None:
+    multiples = tf.get_static_value(op.inputs[1])
+    if multiples is None or not inputs[0].varies:
+        return None
+    return _made(inputs, [tf.tile(inputs[0].stacked(), [1, *multiples])])
+
+
+def _pack(op: Any, inputs: list[Value]) -> Made:
+    axis = op.get_attr("axis")
+    return _made(inputs, [tf.stack([value.stacked() for value in inputs], axis + 1 if axis >= 0 else axis)])
+
+
+def _slice(op: Any, inputs: list[Value]) -> Made | None:
+    """A part of a tensor, or a tensor around a part: of the models' axis, all."""
+    grad = op.type == "StridedSliceGrad"
+    data, numbers = (inputs[-1], inputs[:-1]) if grad else (inputs[0], inputs[1:])
+    if not data.varies or any(number.varies for number in numbers):
+        return None
+    shape = [tf.concat([[data.models], numbers[0].shared], 0)] if grad else []
+    begin, end, strides = (tf.concat([[first], number.shared], 0) for first, number in zip((0, 0, 1), numbers[len(shape) :], strict=True))
+    masks = {name: op.get_attr(name) << 1 for name in ("ellipsis_mask", "new_axis_mask", "shrink_axis_mask")}
+    masks |= {name: op.get_attr(name) << 1 | 1 for name in ("begin_mask", "end_mask")}
+    operands = [*shape, begin, end, strides, data.stacked()] if grad else [data.stacked(), begin, end, strides]
+    return _made([data], create(op, operands, **{name: tf.compat.v1.AttrValue(i=mask) for name, mask in masks.items()}))
+
+
+def _sum(op: Any, inputs: list[Value]) -> Made | None:
+    axes = tf.get_static_value(op.inputs[1])
+    if axes is None or not inputs[0].varies:
+        return None
+    rank = len(op.inputs[0].shape)
+    return _made(
+        inputs, [tf.reduce_sum(inputs[0].stacked(), [int(axis) % rank + 1 for axis in axes.reshape(-1)], op.get_attr("keep_dims"))]
+    )
+
+
+def _matmul(op: Any, inputs: list[Value]) -> Made | None:
+    if op.inputs[0].shape[0 if op.get_attr("transpose_a") else 1] != 1:
+        return None  # TensorFlow sums the products of one matrix in another order than those of many
+    left, right = (value.aligned(2) for value in inputs)
+    return _made(inputs, [tf.raw_ops.BatchMatMulV2(x=left, y=right, adj_x=op.get_attr("transpose_a"), adj_y=op.get_attr("transpose_b"))])
+
+
 def _made(inputs: list[Value], outputs: list[Any]) -> Made:
     return [Value(inputs[0].models, stacked=output) for output in outputs]
 
@@ -104,5 +152,10 @@ _RULES: dict[str, Rule] = {
     **dict.fromkeys(BROADCASTING, _broadcasting),
     **dict.fromkeys(SAME_SHAPE, _same_shape),
     **dict.fromkeys(FIXED, _fixed),
+    **dict.fromkeys(("StridedSlice", "StridedSliceGrad"), _slice),
+    "Tile": _tile,
+    "Pack": _pack,
+    "Sum": _sum,
+    "MatMul": _matmul,
     **dict.fromkeys(("Reshape", "Squeeze", "ExpandDims"), _reshape),
 }

@@ -108,23 +108,25 @@ class Stack:
 
     def _copier(self, to_models: bool) -> Any:
         @tf.function(autograph=False)
-        def copy():
+        def copy(wanted):
+            each = tf.unstack(wanted, len(self.models))
             for own, same in zip(self._variables, zip(*self._rows, strict=True), strict=True):
-                if to_models:
-                    for variable, part in zip(same, tf.unstack(own.read_value(), len(self.models)), strict=True):
-                        _tensorflow(variable).assign(part)
-                else:
-                    own.assign(tf.stack([_tensorflow(variable).read_value() for variable in same]))
+                present = [_tensorflow(variable) for variable in same]
+                if not to_models:
+                    own.assign(tf.stack([variable.read_value() for variable in present]))
+                    continue
+                for variable, part, choice in zip(present, tf.unstack(own.read_value(), len(self.models)), each, strict=True):
+                    variable.assign(tf.where(choice, part, variable.read_value()))
 
         return copy
 
-    def pull(self) -> None:
-        """Give the models what the stack holds."""
-        self._pull()
+    def pull(self, numbers: Sequence[int] | None = None) -> None:
+        """Give the models what the stack holds: those with these numbers, or all."""
+        self._pull(tf.constant([numbers is None or number in numbers for number in range(len(self.models))]))
 
     def push(self) -> None:
         """Take what the models hold."""
-        self._push()
+        self._push(tf.constant([True] * len(self.models)))
 
     def run_epoch(self, orders: Sequence[tuple[int, int]]) -> list[dict[str, float]]:
         """Train each model on each of its samples once.

@@ -93,14 +93,15 @@ def runner(kind: str, mode: str, network: str, granularity: str, x, y) -> Callab
 # ---- networks --------------------------------------------------------------------------------------------------------------------------
 
 
-def stack(network: str, dense: Callable, conv: Callable):
+def stack(network: str, dense: Callable, conv: Callable, pool: Callable | None = None):
     """The networks of the HGQ paper: the jet tagger, and the SVHN classifier."""
     import keras
 
     if network == "mlp":
         layers = [dense(64, "relu"), dense(32, "relu"), dense(32, "relu"), dense(5, None)]
     else:
-        pooled = [part for filters in (16, 16, 24) for part in (conv(filters), keras.layers.MaxPooling2D(2))]
+        pool = pool or keras.layers.MaxPooling2D
+        pooled = [part for filters in (16, 16, 24) for part in (conv(filters), pool(2))]
         layers = [*pooled, keras.layers.Flatten(), dense(42, "relu"), dense(64, "relu"), dense(10, None)]
     return keras.Sequential([keras.Input(SHAPES[network]), *layers])
 
@@ -112,13 +113,14 @@ def float_model(network: str, granularity: str):
 
 
 def hgqc_model(network: str, granularity: str):
-    from hgq.layers import QConv2D, QDense
+    from hgq.layers import QConv2D, QDense, QMaxPooling2D
 
     data = f"data(granularity={granularity})"
     return stack(
         network,
         lambda units, activation: QDense(units, activation, input_quantizer=data, beta=1e-6),
         lambda filters: QConv2D(filters, 3, activation="relu", input_quantizer=data, beta=1e-6),
+        QMaxPooling2D,
     )
 
 

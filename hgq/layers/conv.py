@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from hgq.errors import ConfigError
 from hgq.ir import windows
+from hgq.layers import native_windows
 from hgq.layers.dense import checked_units
 from hgq.layers.kernel import TENSORS, BiasedLayer, KernelLayer, NormalizedLayer
 from hgq.resources import ebops
@@ -224,13 +225,15 @@ def convolve(x, kernel, *, strides, dilation, padding, groups: int, exact: bool 
     """`hgq.ir.ops.conv` on tensors.
 
     `exact`: by matrix products, whose partial sums are exact in float32. Otherwise by the library's convolution where it has one, up to
-    nine times as fast in training; on some devices that takes Winograd's or Fourier's method, which rounds.
+    nine times as fast in training, and native ops where they may be used; on some devices the library's takes Winograd's or Fourier's
+    method, which rounds.
     """
     *taps, channels, outputs = kernel.shape
     sizes = windows.output_sizes(x.shape[1:-1], taps, strides, dilation, padding)
     x = tf.pad(x, [(0, 0), *padding, (0, 0)]) if any(map(any, padding)) else x
     if not exact and groups == 1 and set(dilation) == {1}:  # TensorFlow lacks the gradients of others on a CPU
-        return tf.nn.convolution(x, kernel, strides, "VALID", FORMATS[len(taps)])  # named: without it 3D has no gradient
+        y = native_windows.convolve(x, kernel, strides)
+        return tf.nn.convolution(x, kernel, strides, "VALID", FORMATS[len(taps)]) if y is None else y  # named: 3D has no gradient without
     views = windows.views(x, taps, strides, dilation)
     flat, parts = tf.reshape(kernel, (-1, outputs)), []
     if channels == 1 and groups > 1:  # a sum of scaled channels needs one step a tap, matrix products one a channel

@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from hgq.ir import windows
+from hgq.layers import native_windows
 from hgq.layers.base import QLayer, quantize_to_ir
 from hgq.layers.conv import check_channels_last, checked_axes, checked_padding, per_axis, windowed
 from hgq.layers.reduce import QMax, QMean
@@ -113,6 +114,9 @@ class QMaxPooling(QPooling):
     op = "max_pool"
 
     def pool(self, x, training=None):
+        y = None if any(map(any, self._padding)) else native_windows.max_pool(x, self.pool_size, self.strides)
+        if y is not None:
+            return y
         layout = ("NWC", "NHWC", "NDHWC")[self.rank - 1]  # TensorFlow's gradient of three axes wants it said
         return tf.nn.max_pool(x, self.pool_size, self.strides, self.padding.upper(), data_format=layout)
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import tensorflow as tf
 
 from hgq.errors import ConfigError
+from hgq.layers import native_relu
 
 if TYPE_CHECKING:
     from hgq.ir.build import GraphBuilder, Ref
@@ -51,6 +52,14 @@ def rounded_slope(slope: float) -> float:
     """The nearest number of 8 significant bits: what a leaky ReLU multiplies with, in training as in hardware. Powers of two stay."""
     mantissa, exponent = math.frexp(slope)
     return math.ldexp(round(math.ldexp(mantissa, SLOPE_BITS)), exponent - SLOPE_BITS)
+
+
+def apply_biased(activation: str, y, bias):
+    """The activation of ``y + bias``. A bias of channels goes by ops that are fused with the product before them."""
+    if len(bias.shape) != 1 or len(y.shape) < 2:
+        return apply(activation, y + bias)
+    z = native_relu.bias_relu(y, bias) if activation == "relu" else None
+    return apply(activation, tf.nn.bias_add(y, bias)) if z is None else z
 
 
 def apply(activation: str, x):

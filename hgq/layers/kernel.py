@@ -181,9 +181,10 @@ class KernelLayer(QLayer):
         x = self.input_quantizer(inputs, training=training)
         kernel, bias = self.training_constants(x) if training else self.constants()
         y = self._product(self.backward, x, self.kernel_quantizer(kernel, training=training), training)
-        if self.bias_quantizer is not None:
-            y = _plus(y, self.bias_quantizer(bias, training=training))
-        y = activations.apply(self.activation, y)
+        if self.bias_quantizer is None:
+            y = activations.apply(self.activation, y)
+        else:
+            y = activations.apply_biased(self.activation, y, self.bias_quantizer(bias, training=training))
         return y if self.output_quantizer is None else self.output_quantizer(y, training=training)
 
     def _product(self, backward: BackwardPass, x, kernel, training):
@@ -229,11 +230,6 @@ class KernelLayer(QLayer):
                 kernel_constraint=self.kernel_constraint,
             ),
         }
-
-
-def _plus(y, bias):
-    """``y + bias``: of channels by the op that TensorFlow fuses with the product before and the activation after it."""
-    return tf.nn.bias_add(y, bias) if len(bias.shape) == 1 and len(y.shape) > 1 else y + bias
 
 
 class BiasedLayer(KernelLayer):

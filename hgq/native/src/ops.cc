@@ -8,6 +8,7 @@
 #include "fixed_ops.h"
 #include "products.h"
 #include "quantize.h"
+#include "relu_ops.h"
 #include "window_ops.h"
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/framework/op_kernel.h"

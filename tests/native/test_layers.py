@@ -1,4 +1,4 @@
-"""Convolutions and pooling on native ops against TensorFlow's own: whole numbers, whose sums are exact in any order, to the last bit."""
+"""Native ops of layers against TensorFlow's own: whole numbers, whose sums are exact in any order, to the last bit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hgq import native
-from hgq.layers import QConv1D, QConv2D, QDense, QMaxPooling2D, native_windows
+from hgq.layers import QConv1D, QConv2D, QDense, QMaxPooling2D, native_relu, native_windows
 from hgq.layers.conv import convolve
 
 pytestmark = pytest.mark.skipif(native.instructions() is None, reason="no native ops here")
@@ -111,3 +111,21 @@ def test_training_takes_the_same_steps_with_and_without(rank, monkeypatch):
     monkeypatch.setattr(native_windows, "convolve", lambda *_: None)
     monkeypatch.setattr(native_windows, "max_pool", lambda *_: None)
     np.testing.assert_allclose(own, losses(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(7, 5), (3, 4, 6, 20), (4001, 64), (0, 3)])
+def test_the_gradient_of_a_relu_and_its_bias(shape):
+    rng = np.random.default_rng(6)
+    y, bias, weights = whole(rng, *shape), whole(rng, shape[-1]), whole(rng, *shape)
+    results = []
+    for function in (native_relu.bias_relu, lambda y, bias: tf.nn.relu(tf.nn.bias_add(y, bias))):
+        with tf.GradientTape() as second:
+            second.watch(bias)
+            with tf.GradientTape() as first:
+                first.watch([y, bias])
+                z = function(y, bias)
+                loss = tf.reduce_sum(weights * z**2)
+            of_y, of_bias = first.gradient(loss, [y, bias])
+        results.append([z, of_y, of_bias, second.gradient(of_bias, bias)])
+    for own, peer in zip(*results, strict=True):
+        np.testing.assert_array_equal(own, peer)

@@ -11,24 +11,20 @@ from typing import Any
 
 import keras
 import numpy as np
-from numpy.typing import NDArray
 
 from hgq import layers
 from hgq.errors import ConfigError
 from hgq.imports.assembly import Assembly, Value, data_quantizer, stock_layer
-from hgq.imports.constants import Fitted, affine_layer, any_numbers
+from hgq.imports.constants import affine_layer, any_numbers
 from hgq.imports.files import ModelFile
+from hgq.imports.hgq2_bits import Bits, read_bits, set_bits
+from hgq.imports.hgq2_tables import softmax, table
 from hgq.imports.network import Entry
 from hgq.imports.options import ImportOptions
-from hgq.numerics import Fixed, Overflow, Rounding
-from hgq.quantizers import FixedQuantizer
 from hgq.stock import FREEZERS
 
 EPSILON = np.float32(1e-7)
 """Of HGQ2's fused batch normalisation: Keras' global one, whatever the layer says."""
-
-ROUNDINGS: dict[str, Rounding] = {"RND": "RND", "RND_CONV": "RND_CONV", "TRN": "TRN", "S_RND": "RND", "S_RND_CONV": "RND_CONV"}
-"""HGQ2's stochastic roundings round to the nearest, in training too."""
 
 MERGES = {"QAdd": "QAdd", "QSubtract": "QSubtract", "QMultiply": "QMultiply", "QMaximum": "QMaximum", "QMinimum": "QMinimum"}
 POOLINGS = {
@@ -36,74 +32,6 @@ POOLINGS = {
     for rank in (1, 2, 3)
     for kind in ("MaxPooling", "MaxPool", "GlobalMaxPooling", "GlobalMaxPool")
 }
-
-
-@dataclass(frozen=True)
-class Bits:
-    """One quantizer of a file.
-
-    Args:
-        fixed: The format of each element: for data in the shape of the bitwidths without the batch.
-        kind: ``"kif"`` or ``"kbi"``.
-        rounding: Of inference.
-        overflow: Of inference.
-    """
-
-    fixed: Fixed
-    kind: str
-    rounding: Rounding
-    overflow: Overflow
-
-    def quantize(self, w: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Constants as HGQ2 computes with them."""
-        fixed = self.fixed.broadcast_to(w.shape)
-        return fixed.value(fixed.quantize(w, self.rounding, self.overflow)).astype(np.float32)
-
-    def weight(self, w: NDArray[np.float32], place: str = "weight") -> Fitted:
-        """A weight or a bias with these bits."""
-        wraps = self.overflow in ("WRAP", "WRAP_SM")
-        identifier = f"{'kif' if wraps else self.kind}(rounding={self.rounding}, overflow={'WRAP' if wraps else self.overflow})"
-        fixed = self.fixed.broadcast_to(w.shape)
-        f = np.clip(fixed.f, -24, 24)  # beyond, there is nothing but 0
-        i = np.clip(np.maximum(fixed.i, -f - (fixed.k if self.overflow == "SAT" else 0)), -24, 24)
-        return Fitted(self.quantize(w), w, identifier, Fixed(fixed.k, i, f))
-
-    def data(self) -> str:
-        """The string for a data quantizer; its bits are set once it is built."""
-        shape = self.fixed.shape
-        alone = all(size == 1 for size in shape)
-        channel = len(shape) > 1 and all(size == 1 for size in shape[:-1])
-        granularity = "tensor" if alone else "channel" if channel else "element"
-        return f"{self.kind}(rounding={self.rounding}, overflow={self.overflow}, granularity={granularity})"
-
-
-def read_bits(file: ModelFile, entry: Entry, part: str, config: Mapping[str, Any], data: bool) -> Bits:
-    """The quantizer of a layer that its file keeps under `part`.
-
-    Raises:
-        ConfigError: one that is no plain fixed-point one.
-    """
-    where = f"layer {entry.name}, {part}"
-    given = config["config"]
-    kind, rounding, overflow = given["q_type"], given.get("round_mode"), given.get("overflow_mode")
-    unusual = [name for name in ("scaler", "qnoise_factor", "affine") if given.get(name)]
-    if kind not in ("kif", "kbi") or rounding not in ROUNDINGS or overflow not in ("WRAP", "SAT", "SAT_SYM") or unusual:
-        raise ConfigError(
-            "This quantizer of HGQ2 cannot be imported.",
-            where=where,
-            expected=f"kif or kbi, rounding {', '.join(ROUNDINGS)}, overflow WRAP, SAT or SAT_SYM, no scaler, affine or qnoise_factor",
-            received=f"{kind}, {rounding}, {overflow}" + (f", with {', '.join(unusual)}" if unusual else ""),
-        )
-    # trained variables come first in a file, and WRAP does not train i
-    width = "f" if kind == "kif" else "b"
-    order = (width, "k", "i") if overflow == "WRAP" else ("i", "f", "k") if kind == "kif" else ("b", "i", "k")
-    stored = file.weights(entry, order, part=f"{part}/quantizer".lstrip("/"))
-    k, i, last = (np.rint(stored[name]).astype(np.int64) for name in ("k", "i", width))
-    f = last if kind == "kif" else last - i
-    dead = k + i + f <= 0
-    i = np.where(dead, -f - k, np.maximum(i, -f))  # what cannot hold anything holds 0
-    shape = k.shape[1:] if data else k.shape
-    return Bits(Fixed(*(part.reshape(shape) for part in (k, i, f))), kind, ROUNDINGS[rounding], overflow)
 
 
 @dataclass
@@ -139,7 +67,7 @@ class Importer:
             where=f"layer {entry.name}",
             expected=", ".join([*_MAKERS, *sorted(cls.__name__ for cls in FREEZERS)]),
             received=f"{entry.package}.{entry.class_name}",
-            fix="Build this part from hgq.layers, whose layers of the same name are like it, and train it for a few epochs.",
+            fix="Build this part from hgq.layers (QMultiHeadAttention, QGRU, QTable, …), with the same weights, and train it some epochs.",
         )
 
     # ---- quantizers ----------------------------------------
@@ -153,16 +81,6 @@ class Importer:
     def input(self, entry: Entry, value: Value, bits: Bits | None) -> str:
         """The string for an input's quantizer; without one of HGQ2's, one that changes nothing."""
         return bits.data() if bits is not None else data_quantizer(self.assembly.holding(value, entry.name))
-
-
-def _set(quantizer: Any, bits: Bits | None) -> None:
-    """Give a built data quantizer the bits of the file."""
-    if bits is None or not isinstance(quantizer, FixedQuantizer):
-        return
-    k, i, f = bits.fixed.astuple()
-    f = np.clip(f, -24, 24)
-    nothing = -f if bits.overflow == "SAT_SYM" else -f - k
-    quantizer.set_format(Fixed(k, np.clip(np.maximum(i, nothing), -24, 24), f))
 
 
 def _activation(entry: Entry) -> str:
@@ -219,8 +137,8 @@ def _kernel_layer(importer: Importer, entry: Entry, values: list[Value]) -> tupl
         layer.kernel.assign(kernel.settle(layer.kernel_quantizer, layer.arranged))
         if offset is not None:
             layer.bias.assign(offset.settle(layer.bias_quantizer))
-        _set(layer.input_quantizer, before)
-        _set(layer.output_quantizer, behind)
+        set_bits(layer.input_quantizer, before)
+        set_bits(layer.output_quantizer, behind)
 
     return layer, prepare
 
@@ -241,8 +159,8 @@ def _merge(importer: Importer, entry: Entry, values: list[Value]) -> tuple[keras
 
     def prepare(layer: Any) -> None:
         for quantizer, bits in zip(layer.input_quantizers, found, strict=True):
-            _set(quantizer, bits)
-        _set(layer.output_quantizer, behind)
+            set_bits(quantizer, bits)
+        set_bits(layer.output_quantizer, behind)
 
     return layer, prepare
 
@@ -268,8 +186,8 @@ def _batch_norm(importer: Importer, entry: Entry, values: list[Value]) -> tuple[
 
     def prepare(layer: Any) -> None:
         set_constants(layer)
-        _set(layer.input_quantizer, before)
-        _set(layer.output_quantizer, behind)
+        set_bits(layer.input_quantizer, before)
+        set_bits(layer.output_quantizer, behind)
 
     return part, prepare
 
@@ -278,7 +196,7 @@ def _quantizer(importer: Importer, entry: Entry, values: list[Value]) -> tuple[k
     config = next(value for value in entry.config.values() if isinstance(value, Mapping) and value.get("class_name") == "QuantizerConfig")
     bits = read_bits(importer.file, entry, "", config, data=True)
     layer = layers.QActivation("linear", bits.data(), name=importer.assembly.free_name(entry.name))
-    return layer, lambda made: _set(made.quantizer, bits)
+    return layer, lambda made: set_bits(made.quantizer, bits)
 
 
 def _pool(importer: Importer, entry: Entry, values: list[Value]) -> tuple[keras.layers.Layer, Callable[[Any], None]]:
@@ -287,7 +205,7 @@ def _pool(importer: Importer, entry: Entry, values: list[Value]) -> tuple[keras.
     arguments = {name: entry.config[name] for name in names if name in entry.config}
     cls = getattr(layers, f"Q{POOLINGS[entry.class_name]}")
     layer = cls(**arguments, quantizer=bits.data() if bits is not None else None, name=importer.assembly.free_name(entry.name))
-    return layer, lambda made: _set(made.quantizer, bits)
+    return layer, lambda made: set_bits(made.quantizer, bits)
 
 
 _MAKERS: dict[str, Callable[[Importer, Entry, list[Value]], tuple[keras.layers.Layer, Callable[[Any], None]]]] = {
@@ -296,6 +214,8 @@ _MAKERS: dict[str, Callable[[Importer, Entry, list[Value]], tuple[keras.layers.L
     **dict.fromkeys(POOLINGS, _pool),
     "QBatchNormalization": _batch_norm,
     "Quantizer": _quantizer,
+    "QUnaryFunctionLUT": table,
+    "QSoftmax": softmax,
 }
 
 

@@ -66,18 +66,40 @@ def build(name: str):
         return keras.Model(
             source, q.QDense(3, name="out")(keras.layers.Flatten()(q.Quantizer(per_tensor(i0=3, f0=2), name="cut")(x))), name=name
         )
+    if name == "tables":
+        x = source = keras.Input((12,), name="features")
+        x = q.QUnaryFunctionLUT("tanh", name="curve")(q.QDense(8, name="a")(x))
+        x = q.QUnaryFunctionLUT("sigmoid", iq_conf=per_tensor(i0=2, f0=4), allow_heterogeneous_table=False, name="gate")(
+            q.QDense(6, name="b")(x)
+        )
+        return keras.Model(source, q.QDense(4, name="c")(x), name=name)
+    if name == "softmax":
+        x = source = keras.Input((12,), name="features")
+        x = q.QSoftmax(enable_iq=True, input_scaler=0.5, name="stable")(q.QDense(6, activation="relu", name="a")(x))
+        x = q.QSoftmax(stable=False, enable_iq=True, name="plain")(q.QDense(5, name="b", iq_conf=per_tensor(i0=1, f0=7))(x))
+        return keras.Model(source, q.QDense(3, name="c", iq_conf=per_tensor(i0=1, f0=8))(x), name=name)
+    if name == "attention":
+        source = keras.Input((4, 6), name="sequence")
+        x = q.QMultiHeadAttention(2, 3, name="heads")(source, source)
+        return keras.Model(source, q.QDense(3, name="c")(x), name=name)
+    if name == "gru":
+        source = keras.Input((4, 6), name="sequence")
+        return keras.Model(source, q.QDense(3, name="c")(q.QGRU(5, name="memory")(source)), name=name)
     raise SystemExit(f"no variant {name}")
 
 
-VARIANTS = ("mlp", "mlp_saturating", "jets", "conv", "branches")
+VARIANTS = ("mlp", "mlp_saturating", "jets", "conv", "branches", "tables", "softmax")
+REFUSED = ("attention", "gru")
 
 
-def scatter(model, seed: int) -> None:
-    """Random weights and bits, the kind of numbers that training leaves."""
+def scatter(model, seed: int, tables: bool = False) -> None:
+    """Random weights and bits, the kind of numbers that training leaves; a format that all elements share stays if there are tables."""
     rng = np.random.default_rng(seed)
     for variable in model.variables:
         name, shape = variable.name.rpartition("/")[2], tuple(variable.shape)
         inside = "quantizer" in variable.path
+        if inside and tables and int(np.prod(shape)) == 1:
+            continue
         if inside and name in ("b", "f"):
             value = rng.uniform(-0.4, 7.0, shape)
         elif inside and name == "i":
@@ -99,10 +121,10 @@ def main(folder: Path, names: list[str]) -> None:
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     from hgq.utils import trace_minmax
 
-    for name in names or VARIANTS:
+    for name in names or (*VARIANTS, *REFUSED):
         model = build(name)
         x = samples(tuple(model.inputs[0].shape[1:]), 21)
-        scatter(model, 5)
+        scatter(model, 5, name in ("tables", "softmax"))
         trace_minmax(model, x[:500], verbose=False)  # the other samples may wrap
         model.save(folder / f"{name}.keras")
         np.savez_compressed(folder / f"{name}.npz", y=np.asarray(model.predict(x, verbose=0), np.float32))

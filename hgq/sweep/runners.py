@@ -145,11 +145,12 @@ class _Hand(threading.Thread):
             order = {"directory": str(trial.directory(self._out)), "name": trial.name, "recipe": trial.recipe.to_toml()}
             process.stdin.write(json.dumps(order) + "\n")  # type: ignore[union-attr]
             process.stdin.flush()  # type: ignore[union-attr]
-        for line in process.stdout or ():
-            event = Event(**json.loads(line))
-            self._put(event)
-            if event.kind in ("done", "failed"):
-                return None
+        with suppress(ValueError):  # a last line that is cut off
+            for line in process.stdout or ():
+                event = Event(**json.loads(line))
+                self._put(event)
+                if event.kind in ("done", "failed"):
+                    return None
         code = process.wait()
         self._leave()
         self._process = None

@@ -19,6 +19,7 @@ using tensorflow::errors::InvalidArgument;
 using tensorflow::shape_inference::InferenceContext;
 
 constexpr int64_t kBlock = 32768;  // elements
+constexpr int64_t kPart = 2048;    // elements, each with bits of its own
 
 // Rows of elements cut into blocks. How many there are depends on the shape alone, so that sums are the same with any number of threads.
 struct Blocks {
@@ -110,11 +111,21 @@ class FixedOp : public OpKernel {
     }
   }
 
-  // Formats of inputs k, i, width, the first of them at `first`; `x` for those that follow it.
-  Formats formats(OpKernelContext* context, int first, const Tensor& x, const Blocks& blocks) const {
-    const float *const k = context->input(first).flat<float>().data(), *const i = context->input(first + 1).flat<float>().data(),
-                *const width = context->input(first + 2).flat<float>().data();
-    const int64_t groups = context->input(first + 2).NumElements();
+  // Elements of `count` and the groups of their bits, in parts that stay in the cache where no element shares its bits: then the formats of
+  // all would be many times the data. work(begin, count, groups)
+  template <class Work>
+  static void parts(int64_t count, int64_t groups, const Work& work) {
+    if (count != groups || count <= kPart) return work(0, count, groups);
+    for (int64_t begin = 0; begin < count; begin += kPart) {
+      const int64_t length = std::min(kPart, count - begin);
+      work(begin, length, length);
+    }
+  }
+
+  // Formats of inputs k, i, width from element `begin` on, the first of them at `first`; `x` for those that follow it, of `blocks`.
+  Formats formats(OpKernelContext* context, int first, const float* x, const Blocks& blocks, int64_t begin, int64_t groups) const {
+    const float *const k = context->input(first).flat<float>().data() + begin, *const i = context->input(first + 1).flat<float>().data() + begin,
+                *const width = context->input(first + 2).flat<float>().data() + begin;
     Formats made(groups);
     if (p_.follows) {
       std::vector<float> low, high;
@@ -130,11 +141,10 @@ class FixedOp : public OpKernel {
     return made;
   }
 
-  static void ends(OpKernelContext* context, const Tensor& x, const Blocks& blocks, int64_t groups, std::vector<float>* low,
+  static void ends(OpKernelContext* context, const float* at, const Blocks& blocks, int64_t groups, std::vector<float>* low,
                    std::vector<float>* high) {
     const float infinity = std::numeric_limits<float>::infinity();
-    const float* const at = x.flat<float>().data();
-    if (x.NumElements() == groups) {  // nothing is shared
+    if (blocks.count == groups) {  // nothing is shared
       low->assign(at, at + groups);
       *high = *low;
       return;
@@ -185,14 +195,16 @@ class QuantizeOp : public FixedOp {
   void Compute(OpKernelContext* context) override {
     if (!check(context, 0, 1)) return;
     const Tensor x = context->input(0);
-    const Blocks blocks(x.NumElements(), context->input(3).NumElements());
-    const Row row(formats(context, 1, x, blocks), p_, blocks.row);
     Tensor* result;
     OP_REQUIRES_OK(context, context->allocate_output(0, x.shape(), &result));
-    const float* const from = x.flat<float>().data();
-    float* const to = result->flat<float>().data();
-    with_rounding([&](auto rounding) {
-      blocks.run(context, 0.5, [&](int64_t, int64_t begin, int64_t end) { forward<rounding.value>(from, to, begin, end, row, p_.overflow); });
+    parts(x.NumElements(), context->input(3).NumElements(), [&](int64_t first, int64_t count, int64_t groups) {
+      const float* const from = x.flat<float>().data() + first;
+      float* const to = result->flat<float>().data() + first;
+      const Blocks blocks(count, groups);
+      const Row row(formats(context, 1, from, blocks, first, groups), p_, blocks.row);
+      with_rounding([&](auto rounding) {
+        blocks.run(context, 0.5, [&](int64_t, int64_t begin, int64_t end) { forward<rounding.value>(from, to, begin, end, row, p_.overflow); });
+      });
     });
   }
 };
@@ -238,7 +250,7 @@ class TrackedOp : public FixedOp {
     with_rounding([&](auto rounding) {
       constexpr Rounding how = rounding.value;
       if (p_.kbi) {
-        ends(context, x, blocks, groups, &low, &high);
+        ends(context, from, blocks, groups, &low, &high);
       } else {
         for (int64_t j = 0; j < groups; ++j) made.k[j] = 1.0f, made.i[j] = 0.0f, made.f[j] = std::nearbyint(w[j]);
         const Row row(made, p_, blocks.row);
@@ -290,21 +302,22 @@ class RoundGradientOp : public FixedOp {
     if (!check(context, 1, 2)) return;
     const Tensor &upstream = context->input(0), &x = context->input(1), &width = context->input(4);
     OP_REQUIRES(context, upstream.NumElements() == x.NumElements(), InvalidArgument("a gradient of another shape"));
-    const int64_t groups = width.NumElements();
-    const Blocks blocks(x.NumElements(), groups);
     Parameters only_round = p_;
     only_round.overflow = kOnlyRound;
-    const Row row(formats(context, 2, x, blocks), only_round, blocks.row);
     Tensor* result;
     OP_REQUIRES_OK(context, context->allocate_output(0, width.shape(), &result));
-    Partial d(blocks, 0.0f);
-    const float *const g = upstream.flat<float>().data(), *const at = x.flat<float>().data();
-    with_rounding([&](auto rounding) {
-      blocks.run(context, 0.5, [&](int64_t block, int64_t begin, int64_t end) {
-        round_backward<rounding.value>(g, at, begin, end, row, d.of(block));
+    parts(x.NumElements(), width.NumElements(), [&](int64_t first, int64_t count, int64_t groups) {
+      const float *const g = upstream.flat<float>().data() + first, *const at = x.flat<float>().data() + first;
+      const Blocks blocks(count, groups);
+      const Row row(formats(context, 2, at, blocks, first, groups), only_round, blocks.row);
+      Partial d(blocks, 0.0f);
+      with_rounding([&](auto rounding) {
+        blocks.run(context, 0.5, [&](int64_t block, int64_t begin, int64_t end) {
+          round_backward<rounding.value>(g, at, begin, end, row, d.of(block));
+        });
       });
+      d.sums(groups, kLn2, result->flat<float>().data() + first);
     });
-    d.sums(groups, kLn2, result->flat<float>().data());
   }
 };
 REGISTER_KERNEL_BUILDER(Name("HgqcFixedRoundGradient").Device(tensorflow::DEVICE_CPU), RoundGradientOp);
@@ -332,32 +345,33 @@ class SaturateGradientOp : public FixedOp {
     if (!check(context, 1, 2)) return;
     const Tensor upstream = context->input(0), x = context->input(1), width = context->input(4);
     OP_REQUIRES(context, upstream.NumElements() == x.NumElements(), InvalidArgument("a gradient of another shape"));
-    const int64_t groups = width.NumElements();
-    const Blocks blocks(x.NumElements(), groups);
-    const Formats made = formats(context, 2, x, blocks);
-    const Row row(made, p_, blocks.row);
     Tensor *d_x, *d_i, *d_width;
     OP_REQUIRES_OK(context, context->allocate_output(0, x.shape(), &d_x));
     OP_REQUIRES_OK(context, context->allocate_output(1, width.shape(), &d_i));
     OP_REQUIRES_OK(context, context->allocate_output(2, width.shape(), &d_width));
-    Partial d(blocks, 0.0f), d_above(blocks, 0.0f), d_below(blocks, 0.0f);
-    const float *const g = upstream.flat<float>().data(), *const at = x.flat<float>().data();
-    float* const dx = d_x->flat<float>().data();
-    with_rounding([&](auto rounding) {
-      blocks.run(context, 0.8, [&](int64_t block, int64_t begin, int64_t end) {
-        saturate_backward<rounding.value>(g, at, dx, begin, end, row, d.of(block), d_above.of(block), d_below.of(block));
+    parts(x.NumElements(), width.NumElements(), [&](int64_t first, int64_t count, int64_t groups) {
+      const float *const g = upstream.flat<float>().data() + first, *const at = x.flat<float>().data() + first;
+      float *const dx = d_x->flat<float>().data() + first, *const di = d_i->flat<float>().data() + first,
+            *const dw = d_width->flat<float>().data() + first;
+      const Blocks blocks(count, groups);
+      const Formats made = formats(context, 2, at, blocks, first, groups);
+      const Row row(made, p_, blocks.row);
+      Partial d(blocks, 0.0f), d_above(blocks, 0.0f), d_below(blocks, 0.0f);
+      with_rounding([&](auto rounding) {
+        blocks.run(context, 0.8, [&](int64_t block, int64_t begin, int64_t end) {
+          saturate_backward<rounding.value>(g, at, dx, begin, end, row, d.of(block), d_above.of(block), d_below.of(block));
+        });
       });
+      std::vector<float> above(groups), below(groups), inside(groups);
+      d.sums(groups, 1.0f, inside.data()), d_above.sums(groups, 1.0f, above.data()), d_below.sums(groups, 1.0f, below.data());
+      for (int64_t j = 0; j < groups; ++j) {
+        const float lower = made.k[j] * below[j], ends = above[j] - lower;
+        const float of_f = kLn2 * (inside[j] + power(-made.f[j]) * (p_.overflow == kSymmetric ? ends : above[j]));
+        const float of_i = kLn2 * power(std::max(made.i[j], -made.f[j])) * ends;
+        dw[j] = of_f;
+        di[j] = p_.kbi ? of_i - of_f : of_i;
+      }
     });
-    std::vector<float> above(groups), below(groups), inside(groups);
-    d.sums(groups, 1.0f, inside.data()), d_above.sums(groups, 1.0f, above.data()), d_below.sums(groups, 1.0f, below.data());
-    float *const di = d_i->flat<float>().data(), *const dw = d_width->flat<float>().data();
-    for (int64_t j = 0; j < groups; ++j) {
-      const float lower = made.k[j] * below[j], ends = above[j] - lower;
-      const float of_f = kLn2 * (inside[j] + power(-made.f[j]) * (p_.overflow == kSymmetric ? ends : above[j]));
-      const float of_i = kLn2 * power(std::max(made.i[j], -made.f[j])) * ends;
-      dw[j] = of_f;
-      di[j] = p_.kbi ? of_i - of_f : of_i;
-    }
   }
 };
 REGISTER_KERNEL_BUILDER(Name("HgqcFixedSaturateGradient").Device(tensorflow::DEVICE_CPU), SaturateGradientOp);
@@ -383,21 +397,23 @@ class ConstantBitsOp : public FixedOp {
   void Compute(OpKernelContext* context) override {
     if (!check(context, 0, 1)) return;
     const Tensor x = context->input(0);
-    const Blocks blocks(x.NumElements(), context->input(3).NumElements());
-    const Row row(formats(context, 1, x, blocks), p_, blocks.row);
     Tensor *result, *slopes;
     OP_REQUIRES_OK(context, context->allocate_output(0, x.shape(), &result));
     OP_REQUIRES_OK(context, context->allocate_output(1, x.shape(), &slopes));
-    const float* const from = x.flat<float>().data();
-    float *const bits = result->flat<float>().data(), *const slope = slopes->flat<float>().data(), share = share_;
-    with_rounding([&](auto rounding) {
-      blocks.run(context, 1.0, [&](int64_t, int64_t begin, int64_t end) {
-        forward<rounding.value>(from, bits, begin, end, row, p_.overflow);
-        for (int64_t at = begin; at < end; ++at) {
-          const float q = bits[at];
-          slope[at] = q == 0.0f ? 0.0f : share;
-          bits[at] = significant_bits(q);
-        }
+    parts(x.NumElements(), context->input(3).NumElements(), [&](int64_t first, int64_t count, int64_t groups) {
+      const float* const from = x.flat<float>().data() + first;
+      float *const bits = result->flat<float>().data() + first, *const slope = slopes->flat<float>().data() + first, share = share_;
+      const Blocks blocks(count, groups);
+      const Row row(formats(context, 1, from, blocks, first, groups), p_, blocks.row);
+      with_rounding([&](auto rounding) {
+        blocks.run(context, 1.0, [&](int64_t, int64_t begin, int64_t end) {
+          forward<rounding.value>(from, bits, begin, end, row, p_.overflow);
+          for (int64_t at = begin; at < end; ++at) {
+            const float q = bits[at];
+            slope[at] = q == 0.0f ? 0.0f : share;
+            bits[at] = significant_bits(q);
+          }
+        });
       });
     });
   }
@@ -432,7 +448,7 @@ class DataBitsOp : public FixedOp {
     OP_REQUIRES_OK(context, context->allocate_output(0, width.shape(), &result));
     OP_REQUIRES_OK(context, context->allocate_output(1, width.shape(), &slopes));
     const Blocks blocks(groups, groups);
-    const Formats made = formats(context, 0, width, blocks);
+    const Formats made = formats(context, 0, width.flat<float>().data(), blocks, 0, groups);
     float *const bits = result->flat<float>().data(), *const slope = slopes->flat<float>().data();
     for (int64_t j = 0; j < groups; ++j) {
       const bool dead = is_dead(made.k[j], made.i[j], made.f[j], p_.overflow);

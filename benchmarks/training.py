@@ -122,12 +122,12 @@ def compare(case: Case, names: list[str], options: argparse.Namespace) -> dict[s
             first[name] = contenders[-1].ask("first")
             contenders[-1].ask("3")
             some = contenders[-1].ask("5")
-            steps[name] = max(3, int(5 * options.seconds / some["wall"]))
+            steps[name] = max(3, int(some["steps"] * options.seconds / some["wall"]))
         peak: dict[str, float] = {}
         for _ in range(options.rounds):
             for contender in contenders:
                 taken = contender.ask(str(steps[contender.name]))
-                times[contender.name].append(1000 * taken["cpu"] / steps[contender.name])
+                times[contender.name].append(1000 * taken["cpu"] / taken["steps"])
                 peak[contender.name] = taken["peak_mb"]
     finally:
         for contender in contenders:

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 CONTENDERS = (
     "float/graph",
+    "float/loop",
     "float/xla",
     "hgqc/native",
+    "hgqc/loop",
     "hgqc/graph",
     "hgqc/xla",
     "hgq2/graph",

@@ -1,7 +1,8 @@
 """One contender of the training benchmark, in a process of its own; imports nothing of hgqc unless it is hgqc that runs.
 
 It answers one line of JSON on standard output for each line on standard input: ``first`` for what it took to build the network and run the
-first step, then a number of steps for what those took. Times are of all threads together (``cpu``) and of the clock (``wall``), in seconds.
+first step, then a number of steps for what those (``steps``, as the loop may take a few more) took. Times are of all threads together
+(``cpu``) and of the clock (``wall``), in seconds.
 """
 
 from __future__ import annotations
@@ -42,17 +43,17 @@ def main() -> int:
         import hgq.config
         import hgq.layers
     imported = spent()
-    built: list[Callable[[int], object]] = []
+    built: list[Callable[[int], int]] = []
     for line in sys.stdin:
         start = imported if line.strip() == "first" else spent()
         if line.strip() == "first":
             built.append(runner(kind, mode, network, granularity, x, y))
-            built[0](1)
+            done = built[0](1)
         else:
-            built[0](int(line))
+            done = built[0](int(line))
         end = spent()
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        answer = {"cpu": end[0] - start[0], "wall": end[1] - start[1], "peak_mb": peak}
+        answer = {"cpu": end[0] - start[0], "wall": end[1] - start[1], "peak_mb": peak, "steps": done}
         print(json.dumps(answer), file=answers, flush=True)
     return 0
 
@@ -62,8 +63,12 @@ def spent() -> tuple[float, float]:
     return used.ru_utime + used.ru_stime, time.perf_counter()
 
 
-def runner(kind: str, mode: str, network: str, granularity: str, x, y) -> Callable[[int], object]:
-    """Trains for so many steps."""
+LOOPED = 16
+"""Batches of the data that the loop of `hgq train` has on the device."""
+
+
+def runner(kind: str, mode: str, network: str, granularity: str, x, y) -> Callable[[int], int]:
+    """Trains for about so many steps; returns how many."""
     import keras
 
     model = MODELS[kind](network, granularity)
@@ -74,20 +79,49 @@ def runner(kind: str, mode: str, network: str, granularity: str, x, y) -> Callab
         optimizer = BitAdam(1e-3)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=mode in ("xla", "jax"))
+    if mode == "loop":
+        return looped(model, x, y)
     if mode == "jax":
-        return lambda steps: model.fit(x, y, batch_size=len(x), epochs=steps, shuffle=False, verbose=0)
+        return fitted(lambda steps: model.fit(x, y, batch_size=len(x), epochs=steps, shuffle=False, verbose=0))
     import tensorflow as tf
 
     data = tf.data.Dataset.from_tensors((x, y)).repeat()
     if kind != "hgqc" or mode != "native":
-        return lambda steps: model.fit(data, steps_per_epoch=steps, verbose=0)
+        return fitted(lambda steps: model.fit(data, steps_per_epoch=steps, verbose=0))
     from hgq import native
 
     def fit(steps: int) -> object:
         with native.in_graphs():
             return model.fit(data, steps_per_epoch=steps, verbose=0)
 
-    return fit
+    return fitted(fit)
+
+
+def fitted(fit: Callable[[int], object]) -> Callable[[int], int]:
+    """`fit` for exactly so many steps."""
+
+    def run(steps: int) -> int:
+        fit(steps)
+        return steps
+
+    return run
+
+
+def looped(model, x, y) -> Callable[[int], int]:
+    """The loop of `hgq train`, which takes any Keras model: an epoch is one call."""
+    import numpy as np
+
+    from hgq.training.loop import Loop
+
+    loop = Loop(model, np.tile(x, (LOOPED, *(1,) * (x.ndim - 1))), np.tile(y, LOOPED), batch_size=len(x), seed=1, jit_compile=False)
+
+    def run(steps: int) -> int:
+        epochs = max(1, round(steps / LOOPED))
+        for epoch in range(epochs):
+            loop.run_epoch(epoch)
+        return epochs * LOOPED
+
+    return run
 
 
 # ---- networks --------------------------------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ using tensorflow::shape_inference::InferenceContext;
 
 constexpr int64_t kBlock = 32768;  // elements
 constexpr int64_t kPart = 2048;    // elements, each with bits of its own
+constexpr double kWorthThreads = 150e3;  // nanoseconds of work: waking threads for less takes more of their time than it saves
 
 // Rows of elements cut into blocks. How many there are depends on the shape alone, so that sums are the same with any number of threads.
 struct Blocks {
@@ -36,8 +37,8 @@ struct Blocks {
   // work(block, begin, end); `cost`: nanoseconds an element
   template <class Work>
   void run(OpKernelContext* context, double cost, const Work& work) const {
-    if (number <= 1) {
-      if (count) work(0, 0, count);
+    if (number <= 1 || cost * count < kWorthThreads) {
+      for (int64_t block = 0; block * size < count; ++block) work(block, block * size, std::min(count, (block + 1) * size));
       return;
     }
     context->device()->tensorflow_cpu_worker_threads()->workers->ParallelFor(number, (int64_t)(3 * cost * size), [&](int64_t from, int64_t to) {

@@ -150,7 +150,7 @@ LOOK_AHEAD: Methods = {
 ON_CONV = """none luq4 hq hlq hlq8 luq3 luq_rn3 luq2 int2_rn luq4_fnt3 none_fnt3 none_meta int4_ends metagrad metagrad_luq4 luq4_ends
     none_meta_slow int4_rn int4_rn_ends metagrad_rn_ends metagrad_rn nvfp4 int4 luq4_smp2 luq2_smp16 sawb sawb_luq4""".split()
 """The conv net costs twice as much as the MLP: fewer methods, three seeds each …"""
-SEEDS_ON_CONV = dict.fromkeys(("none", "luq4", "luq4_fnt3", "none_fnt3", "hq"), 16) | dict.fromkeys(("hlq", "luq2", "int2_rn"), 8)
+SEEDS_ON_CONV = {name: 12 for name in ("none", "hq")} | {name: 8 for name in ("luq4", "luq4_fnt3", "none_fnt3", "hlq", "luq2", "int2_rn")}
 """… but for those whose aims three seeds cannot tell."""
 ALL = SCHEMES | FEWER_BITS | PARTS | META | META_OTHERS
 METHODS: dict[str, Methods] = {

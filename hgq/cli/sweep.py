@@ -35,7 +35,12 @@ def command(
     samples: Annotated[
         int | None, typer.Option("--samples", help="Test samples to verify each trial on; 0: none.", show_default="the recipe's")
     ] = None,
-    workers: Annotated[str, typer.Option("--workers", "-w", metavar="N", help="Processes that train, one trial each at a time.")] = "1",
+    workers: Annotated[
+        str,
+        typer.Option(
+            "--workers", "-w", metavar="N", help="Processes that train, one trial each at a time; or ray://HOST:PORT, a Ray cluster."
+        ),
+    ] = "1",
     vectorize: Annotated[
         bool, typer.Option("--vectorize", help="Train trials of one architecture in one process, by one step for all, to the same bits.")
     ] = False,
@@ -84,8 +89,14 @@ def _runner(workers: str, vectorize: bool) -> Runner:
     from hgq.errors import ConfigError
     from hgq.sweep.runners import Here, Processes, Together
 
+    if workers == "ray" or workers.startswith("ray://"):
+        from hgq.sweep.cluster import Cluster
+
+        return Cluster(workers if "://" in workers else None)
     if not workers.isdecimal() or not 1 <= int(workers) <= 1024:
-        raise ConfigError("This is no number of workers.", where="--workers", expected="1 or more", received=workers)
+        raise ConfigError(
+            "This is no number of workers.", where="--workers", expected="1 or more, ray, or ray://HOST:PORT", received=workers
+        )
     if vectorize:
         if workers != "1":
             raise ConfigError(

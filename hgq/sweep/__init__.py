@@ -7,6 +7,8 @@
 `table.py`         what came of the trials: rows, CSV, front
 `plot.py`          the front as PNG
 `runners.py`       who runs trials: this process, or processes of its own; `worker.py` is the other end
+`cluster.py`       the same on a Ray cluster
+`groups.py`        which trials one step can train; `stack/` that step
 `run.py`           `sweep`: plan -> sweep directory
 =================  ==================================================================================
 """

@@ -166,9 +166,9 @@ def section(kept: dict[str, Any]) -> str:
     if found := kept.get("whole"):
         ratios = [found[f"{clock}_all_s"] / found[f"{clock}_one_s"] for clock in ("cpu", "wall")]
         text += (
-            f"\nWhole commands of {found['epochs']} epochs, from the start of Python to the reports: `hgq train` took {found['cpu_one_s']} s of "
-            f"CPU time,\n`hgq sweep --vectorize` of {found['models']} seeds {found['cpu_all_s']} s, {ratios[0]:.1f} times as much; of wall "
-            f"time {found['wall_one_s']} s and {found['wall_all_s']} s, {ratios[1]:.1f} times.\n"
+            f"\nWhole commands of {found['epochs']} epochs, from the start of Python to the reports: `hgq train` took "
+            f"{found['cpu_one_s']} s\nof CPU time, `hgq sweep --vectorize` of {found['models']} seeds {found['cpu_all_s']} s, "
+            f"{ratios[0]:.1f} times as much; of wall time {found['wall_one_s']} s and {found['wall_all_s']} s, {ratios[1]:.1f} times.\n"
         )
     return text + "\n"
 

@@ -90,7 +90,7 @@ def _work(order: dict[str, str], events: Any) -> Event:
         if event.kind in ("done", "failed"):
             last.append(event)
         else:
-            events.put(event)
+            events.actor.put_nowait.remote(event)  # who waits for an answer lends its cores to another task meanwhile
 
     trial = Trial(order["name"], {}, Recipe.from_text(order["recipe"], order["name"]))
     attempt(trial, Path(order["directory"]), report)

@@ -127,14 +127,14 @@ def looped(model, x, y) -> Callable[[int], int]:
 # ---- networks --------------------------------------------------------------------------------------------------------------------------
 
 
-def stack(network: str, dense: Callable, conv: Callable, pool: Callable | None = None):
+def stack(network: str, dense: Callable, conv: Callable, pool_of: Callable | None = None):
     """The networks of the HGQ paper: the jet tagger, and the SVHN classifier."""
     import keras
 
     if network == "mlp":
         layers = [dense(64, "relu"), dense(32, "relu"), dense(32, "relu"), dense(5, None)]
     else:
-        pool = pool or keras.layers.MaxPooling2D
+        pool = pool_of or keras.layers.MaxPooling2D
         pooled = [part for filters in (16, 16, 24) for part in (conv(filters), pool(2))]
         layers = [*pooled, keras.layers.Flatten(), dense(42, "relu"), dense(64, "relu"), dense(10, None)]
     return keras.Sequential([keras.Input(SHAPES[network]), *layers])

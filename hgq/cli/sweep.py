@@ -20,7 +20,7 @@ VALUES = "1,2,5 or FROM:TO[:STEP]"
 
 def command(
     recipe: Annotated[
-        Path, typer.Argument(metavar="RECIPE.toml", help="What the trials have in common; its [sweep] table, if any, says what differs.")
+        Path, typer.Argument(metavar="RECIPE.toml", help="What the trials have in common; its \\[sweep] table, if any, says what differs.")
     ],
     seeds: Annotated[str | None, typer.Option("--seeds", help=f"Seeds: {VALUES}.")] = None,
     budget: Annotated[str | None, typer.Option("--budget", help="Budgets, in EBOPs, or in LUTs if the recipe's budget is.")] = None,

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from hgq.layers.activation import QActivation, QInput, QReLU
-from hgq.layers.attention import QLinformerAttention, QMultiHeadAttention
+from hgq.layers.attention import QMultiHeadAttention
 from hgq.layers.base import QLayer
 from hgq.layers.batch_norm import QBatchNormalization
 from hgq.layers.cells import QGRU, QLSTM, QSimpleRNN
@@ -24,6 +24,7 @@ from hgq.layers.edges import QConv1DT, QConv2DT, QDenseT
 from hgq.layers.einsum import QDot, QEinsum, QEinsumDense, QEinsumDenseBatchNorm
 from hgq.layers.gradients import with_gradients
 from hgq.layers.layer_norm import QLayerNormalization
+from hgq.layers.linformer import QLinformerAttention
 from hgq.layers.merge import QAdd, QAverage, QConcatenate, QMaximum, QMerge, QMinimum, QMultiply, QSubtract
 from hgq.layers.pooling import (
     QAveragePooling1D,

@@ -131,10 +131,10 @@ class Plan:
 
     def to_toml(self) -> str:
         """TOML text with all axes; `from_text` is its inverse."""
-        from hgq.config import to_toml
+        from hgq import toml
 
         recipe = Recipe.from_dict(dict(self.recipe)).to_toml()
-        swept = to_toml({"sweep": {one.path: list(one.values) for one in self.axes}})
+        swept = toml.written({"sweep": {one.path: list(one.values) for one in self.axes}})
         return f"{recipe}\n{swept}"
 
 

@@ -31,17 +31,18 @@ class Chain:
         a: Bits of the first operand.
         b: Bits of the second, as many.
         subtract: Whether `b` is subtracted.
-        joined: Whether an operand is all of another sum that nobody else reads: Yosys adds all three at once.
-        with_constant: Whether one of the three is then a constant, which alone takes no LUTs.
+        joined: Where an operand is all of another sum that nobody else reads, so that Yosys adds all three at once: how many of the bits
+            at each position vary. Else empty.
         in_dsp: Whether a multiplier block can do this addition after its product.
+        carry: What is carried into the lowest position: 1 for a subtraction, 0 for an addition, save behind positions of constants.
     """
 
     a: tuple[int, ...]
     b: tuple[int, ...]
     subtract: bool
-    joined: bool
-    with_constant: bool
+    joined: tuple[int, ...]
     in_dsp: bool
+    carry: int
 
 
 @dataclass(frozen=True)
@@ -137,14 +138,19 @@ class Bits:
             out.append(a[begin] if b[begin] == ZERO else b[begin])
             begin += 1
         a, b = a[begin:], b[begin:]
+        carry = int(shape.subtract)
+        while a and max(a[0], b[0]) <= ONE:  # constants at the low end come to constants, and to what they carry
+            low = a[0] + (b[0] ^ shape.subtract) + carry
+            carry = low >> 1
+            out.append(low & 1)
+            a, b = a[1:], b[1:]
         if 0 < len(a) <= 2:  # Yosys makes gates of those
-            out.append(self.both(2, a[0], b[0]))
+            first = self.both(2, a[0], b[0])
+            out.append(first if carry == shape.subtract else self.invert(first))
             inputs = sorted({bit for bit in (*a, *b) if bit > ONE})
             out += [self.bit("gate", ("second", shape.subtract), *inputs) if inputs else ZERO] * (len(a) - 1)
         elif a:
-            sums = [self.chains[number] for number in map(self._whole_chain, (a, b)) if number is not None] if joined else []
-            constant = any(max(word) <= ONE for word in (a, b, *(operand for chain in sums for operand in (chain.a, chain.b))))
-            number = self._chain(Chain(tuple(a), tuple(b), shape.subtract, bool(sums), bool(sums) and constant, in_dsp))
+            number = self._chain(Chain(tuple(a), tuple(b), shape.subtract, self._joined(a, b) if joined else (), in_dsp, carry))
             out += self.block("chain", number, len(a))
         return out[shape.drop :]
 
@@ -154,6 +160,20 @@ class Bits:
             self._known[key] = len(self.chains)
             self.chains.append(chain)
         return self._known[key]
+
+    def _joined(self, a: Word, b: Word) -> tuple[int, ...]:
+        """At each position of a sum, how many bits vary: of its operands, and in place of one that is a whole sum, of that one's."""
+        counts, joined = [0] * len(a), False
+        for word in (a, b):
+            number = self._whole_chain(word)
+            joined |= number is not None
+            for position, bit in enumerate(word):
+                parts = [bit]
+                if number is not None and bit > ONE:
+                    inner, at = self.chains[number], self.made_of[bit][1]
+                    parts = [inner.a[at], inner.b[at]]
+                counts[position] += sum(part > ONE for part in parts)
+        return tuple(counts) if joined else ()
 
     def _whole_chain(self, word: Word) -> int | None:
         """The chain whose positions are all of a word, less the zeros above it."""

@@ -24,8 +24,8 @@ FEATURES: Mapping[str, str] = {
     "chains": "carry chains",
     "carry4": "groups of four positions in carry chains",
     "carry8": "groups of eight positions in carry chains",
-    "joined": "positions of sums of which another sum is an operand",
-    "joined_constant": "those of them where one of the three is a constant",
+    "joined": "positions of sums of which another sum is an operand, where three bits vary",
+    "joined_constant": "those where two of them vary",
     "gates": "bits of functions of up to six bits that cannot be part of what reads them",
     "wide": "further LUTs for functions of more bits",
     "merged": "bits of functions that are part of an addition",
@@ -195,7 +195,8 @@ class _Needed:
         if chain.in_dsp:
             return
         self.found.update(chains=1, chain_bits=width, carry4=ceil(width / 4), carry8=ceil(width / 8))
-        self.found.update(joined=width * chain.joined, joined_constant=width * chain.with_constant)
+        live = chain.joined[:width]
+        self.found.update(joined=sum(count >= 3 for count in live), joined_constant=live.count(2))
 
     def _whole_product(self, a: tuple[int, ...], b: tuple[int, ...], width: int) -> None:
         short, long = sorted((len(a), len(b)))

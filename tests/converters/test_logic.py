@@ -35,6 +35,33 @@ def test_an_addition_has_a_lut_for_each_pair_of_bits():
     assert counted(bits, total) == {"pairs": 6, "chains": 1, "chain_bits": 7, "carry4": 2, "carry8": 1}
 
 
+@pytest.mark.parametrize("constant", [0b0111, 0b1010, 0b0001, 0b1000])
+@pytest.mark.parametrize("subtract", [False, True])
+def test_constants_at_the_low_end_of_a_sum_are_no_logic(constant, subtract):
+    """``(x << 3) +- constant``: the lowest three bits are those of ``+- constant``, for every x."""
+    bits = Bits()
+    x = [ZERO] * 3 + bits.block("port", 0, 4)
+    low = [(constant >> bit & 1) for bit in range(8)]
+    y = bits.add(x, low, AdderShape(False, False, 8, 0, 0, subtract))
+    expected = (-constant if subtract else constant) % 8
+    assert y[:3] == [expected >> bit & 1 for bit in range(3)]
+    assert all(bit > ONE for bit in y[3:7])
+    found = counted(bits, y)
+    assert found.get("chain_bits", 0) <= 5 and "pairs" not in found
+
+
+def test_sums_of_three_are_told_by_how_many_bits_vary():
+    """``(a + b) + c`` of four bits each; then c is half a constant, and at its positions only two vary."""
+    for c_varies in (4, 2):
+        bits = Bits()
+        a, b, c = (bits.block("port", number, 4) for number in range(3))
+        c = c[:c_varies] + [ONE] * (4 - c_varies)
+        inner = bits.add(a, b, AdderShape(False, False, 5, 0, 0, False))
+        found = counted(bits, bits.add(inner, c, AdderShape(False, False, 6, 0, 0, False), joined=True))
+        assert (found.get("joined", 0), found.get("joined_constant", 0)) == (c_varies, 4 - c_varies)
+        assert "joined" not in counted(bits, bits.add(inner, c, AdderShape(False, False, 6, 0, 0, False)))
+
+
 def test_only_what_is_read_is_counted():
     bits = Bits()
     a, b = bits.block("port", 0, 6), bits.block("port", 1, 6)

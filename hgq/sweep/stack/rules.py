@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from hgq.sweep.stack.values import Value
@@ -138,10 +140,33 @@ def _sum(op: Any, inputs: list[Value]) -> Made | None:
 
 
 def _matmul(op: Any, inputs: list[Value]) -> Made | None:
-    if op.inputs[0].shape[0 if op.get_attr("transpose_a") else 1] != 1:
-        return None  # TensorFlow sums the products of one matrix in another order than those of many
-    left, right = (value.aligned(2) for value in inputs)
-    return _made(inputs, [tf.raw_ops.BatchMatMulV2(x=left, y=right, adj_x=op.get_attr("transpose_a"), adj_y=op.get_attr("transpose_b"))])
+    transposes = op.get_attr("transpose_a"), op.get_attr("transpose_b")
+    left, right = (tuple(tensor.shape) for tensor in op.inputs)
+    if not _sums_alike(left, right, *transposes):
+        return None
+    x, y = (value.aligned(2) for value in inputs)
+    return _made(inputs, [tf.raw_ops.BatchMatMulV2(x=x, y=y, adj_x=transposes[0], adj_y=transposes[1])])
+
+
+@cache
+def _sums_alike(left: tuple[int, int], right: tuple[int, int], transpose_left: bool, transpose_right: bool) -> bool:
+    """Whether TensorFlow adds the products of many matrices of these shapes in the order in which it adds those of one: tried out here."""
+    if left[0 if transpose_left else 1] == 1:
+        return True  # nothing is added
+    if transpose_left and transpose_right:
+        return False
+    draw = np.random.default_rng(0)
+    x, y = (draw.normal(size=(8, *shape)).astype(np.float32) for shape in (left, right))
+
+    @tf.function(autograph=False)
+    def both(x: Any, y: Any) -> Any:
+        pairs = zip(tf.unstack(x), tf.unstack(y), strict=True)
+        apart = tf.stack([tf.matmul(a, b, transpose_left, transpose_right) for a, b in pairs])
+        return apart, tf.raw_ops.BatchMatMulV2(x=x, y=y, adj_x=transpose_left, adj_y=transpose_right)
+
+    with tf.init_scope():
+        apart, together = both.get_concrete_function(tf.TensorSpec(x.shape), tf.TensorSpec(y.shape))(tf.constant(x), tf.constant(y))
+        return bool(np.array_equal(apart.numpy(), together.numpy()))
 
 
 def _made(inputs: list[Value], outputs: list[Any]) -> Made:

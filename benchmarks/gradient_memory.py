@@ -55,6 +55,7 @@ def worker(network: str, mode: str, *schemes: str) -> list[dict]:
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     # what is freed goes back to the system at once, else the peak is that of glibc's pools
     env = {"TF_CPP_MIN_LOG_LEVEL": "3", **os.environ, "PYTHONPATH": path, "MALLOC_MMAP_THRESHOLD_": "131072"}
+    env["TF_NUM_INTEROP_THREADS"] = "2"  # the order of a graph's ops, and with it the peak, is another with one; see docs/gradients.md
     command = [sys.executable, __file__, "--worker", network, mode, *schemes]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, env=env, check=True)
     return [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]

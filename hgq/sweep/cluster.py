@@ -36,7 +36,7 @@ class Cluster:
         self._ray, self._cpus = ray, cpus
         if not ray.is_initialized():
             try:
-                ray.init(address=address, log_to_driver=False, include_dashboard=None if address else False)
+                ray.init(address=address, **({} if address else {"include_dashboard": False, "log_to_driver": False}))
             except (ConnectionError, ValueError, RuntimeError) as error:
                 raise ConfigError(
                     "There is no such Ray cluster.", where="--workers", received=f"{address}: {str(error).splitlines()[0]}"

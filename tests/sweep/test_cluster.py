@@ -38,7 +38,7 @@ def test_a_killed_task_loses_only_its_trial(ray, tmp_path, recipe_text):
     from hgq.sweep.cluster import Cluster
 
     ray.init(num_cpus=1, include_dashboard=False, log_to_driver=False)  # one task at a time: which process has which trial is plain
-    plan = Plan.from_text(recipe_text(epochs=400), {"seed": "0:2"})
+    plan = Plan.from_text(recipe_text(epochs=80), {"seed": "0:2"})
     events, killed = [], []
 
     def report(event):
@@ -54,9 +54,10 @@ def test_a_killed_task_loses_only_its_trial(ray, tmp_path, recipe_text):
     assert [row["state"] for row in result.rows] == ["done", "done"] and not result.failures
     when = next(index for index, event in enumerate(events) if event.kind == "lost")
     again = [event.epoch for event in events[when:] if event.kind == "epoch" and event.trial == "seed0"]
-    assert again[-1] >= 400 and len(again) < again[-1], "it went on from its checkpoint"
+    assert again[-1] >= 80 and len(again) < again[-1], "it went on from its checkpoint"
 
 
+@pytest.mark.filterwarnings("ignore")
 def test_no_cluster(ray):
     from hgq.sweep.cluster import Cluster
 

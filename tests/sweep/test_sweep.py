@@ -148,7 +148,7 @@ def started(pid):
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
 def test_a_killed_worker_loses_only_its_trial(tmp_path, recipe_text):
     """Two workers, three trials; kill -9 hits one in the midst of a trial, which goes on from its checkpoint in a new worker."""
-    plan = Plan.from_text(recipe_text(epochs=400), {"seed": "0:3"})
+    plan = Plan.from_text(recipe_text(epochs=80), {"seed": "0:3"})
     before, killed, events = set(started(os.getpid())), [], []
 
     def report(event):
@@ -174,8 +174,8 @@ def test_a_killed_worker_loses_only_its_trial(tmp_path, recipe_text):
 
 @pytest.mark.slow
 def test_interrupt_and_resume_from_outside(tmp_path, recipe_text):
-    (tmp_path / "r.toml").write_text(recipe_text(epochs=600, more='[sweep]\nseed = "0:2"\n'))
-    arguments = ["sweep", "r.toml", "--workers", "2", "--epochs", "600", "--out", "out"]
+    (tmp_path / "r.toml").write_text(recipe_text(epochs=150, more='[sweep]\nseed = "0:2"\n'))
+    arguments = ["sweep", "r.toml", "--workers", "2", "--epochs", "150", "--out", "out"]
     running = subprocess.Popen([*MAIN, *arguments], cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 300
     while len(list(tmp_path.glob("out/trials/*/checkpoint/state.npz"))) < 2 and time.monotonic() < deadline and running.poll() is None:

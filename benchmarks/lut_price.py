@@ -1,14 +1,19 @@
 """Fit what a weight costs in LUTs (`hgq.resources.lut`) to the adder graphs of many layers, and say how good that is beside EBOPs.
 
     python benchmarks/lut_price.py
+    python benchmarks/lut_price.py --synthesised      the last table alone
 
-Needs no synthesis: an adder graph's cost is its LUTs but for one scale. Layers are those of the dense designs of `corpus_designs`.
+The fit needs no synthesis: an adder graph's cost is its LUTs but for one scale. Layers are those of the dense designs of `corpus_designs`.
+The last table is of trained models, whole and synthesised: those of `lut_or_ebops.py`, which trained with this price, or with EBOPs.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -18,6 +23,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 FAMILIES = ("dense_narrow", "dense_wide", "dense_linear", "dense_batch_norm", "residual", "trained")
 SEEDS = range(6)
+MODELS = Path(__file__).parent / "data" / "lut_or_ebops.json"
 SMALLEST = 60.0
 """Layers that cost less say nothing about a relative error."""
 
@@ -84,9 +90,32 @@ def report(name: str, found: Sequence[Layer], value: Callable[[Layer], float]) -
     print(f"{name:<36} median error {np.median(errors):.1%}, 90 % within {np.quantile(errors, 0.9):.1%}")
 
 
+def synthesised() -> None:
+    """What training charged for a whole model, over what Yosys made of it; nothing is scaled."""
+    points = [
+        (key.split("/")[0], point) for key, run in json.loads(MODELS.read_text()).items() for point in run["points"] if "lut" in point
+    ]
+    print(f"{len(points)} trained models against synthesis, error of | the price charged | EBOPs | hgq estimate")
+    for title, chosen in (
+        ("all", points),
+        ("trained with the price", [one for one in points if one[0] == "lut"]),
+        ("trained with EBOPs", [one for one in points if one[0] == "ebops"]),
+        ("of 500 LUTs and more", [one for one in points if one[1]["lut"] >= 500]),
+        ("of fewer", [one for one in points if one[1]["lut"] < 500]),
+    ):
+        cells = []
+        for value in (lambda one: one["price"], lambda one: one["ebops"], lambda one: one["estimate"][1]):
+            errors = [abs(value(one) / one["lut"] - 1) for _, one in chosen]
+            cells.append(f"median {np.median(errors):.1%}, 90 % within {np.quantile(errors, 0.9):.1%}" if errors else "none")
+        print(f"  {title:<24} {len(chosen):3} | {' | '.join(cells)}")
+
+
 def main() -> None:
     from hgq.resources import lut
 
+    if "--synthesised" in sys.argv:
+        synthesised()
+        return
     found = layers()
     constants = fitted(found)
     print(f"{len(found)} layers; fitted: " + ", ".join(f"{n}={v:.3g}" for n, v in zip(lut.Constants._fields, constants, strict=True)))
@@ -100,6 +129,7 @@ def main() -> None:
             without = fitted(rest)
             errors = [abs(predicted(one, without) / one.cost - 1) for one in here]
             print(f"  {name:<18} not seen by the fit: median error {np.median(errors):.1%} of {len(here)}")
+    synthesised()
 
 
 if __name__ == "__main__":

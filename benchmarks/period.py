@@ -1,0 +1,122 @@
+"""The clock that pipelines reach on ECP5 by nextpnr, against the model of `hgq.estimate.latency`; keeps benchmarks/data/period.json.
+
+    python benchmarks/period.py            place and route what the store lacks (about a minute each), and print the fit
+    python benchmarks/period.py --fit      the fit alone
+
+The period model is a line over the additions in the longest stage. Its two coefficients in `_families.toml` are those printed here, of all
+designs; errors are of designs that the fit did not see, each left out in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+STORE = ROOT / "benchmarks" / "data" / "period.json"
+PART, CLOCK_NS = "lfe5u-85f-8bg381c", 5.0
+SIZES = ((8, 8, 4), (12, 12, 5))
+"""Inputs and units of dense layers."""
+STAGES = (2, 3, 5, 1)
+Row = dict[str, Any]
+
+
+def design(number: int) -> Any:
+    """A dense network of random weights of few bits, a good half of them zero."""
+    from hgq.ir.build import GraphBuilder
+    from hgq.numerics import Fixed
+
+    rng, b = np.random.default_rng(number), GraphBuilder(f"period_{number}")
+    inputs, *widths = SIZES[number]
+    y = b.input("x", Fixed(1, 2, 3).broadcast_to((inputs,)), "RND", "SAT")
+    for layer, width in enumerate(widths):
+        with b.layer(f"dense_{layer}"):
+            w = rng.integers(-15, 16, (y.shape[0], width)) * (rng.random((y.shape[0], width)) < 0.4)
+            y = b.op("matmul", y, b.constant(w, Fixed(1, 1, 3).broadcast_to(w.shape), "w"))
+            if layer < len(widths) - 1:
+                y = b.quantize(b.op("relu", y), Fixed(0, 4, 2).broadcast_to(y.shape), "RND", "SAT", "oq")
+    return b.graph(y)
+
+
+def measure(number: int, stages: int) -> Row:
+    from hgq import plugins
+    from hgq.backend import Options
+    from hgq.synth import synthesise
+
+    graph, options = design(number), {"stages": str(stages)}
+    structure = plugins.backend("rtl").resources(graph, Options(part=PART, clock_ns=CLOCK_NS, extra=options))
+    found = synthesise(graph, PART, CLOCK_NS, options, route=True)
+    net = found.netlist
+    row = {"design": number, "stages": stages, "stage_delay": round(structure["stage_delay"], 3), "lut": net.lut, "ff": net.ff}
+    row |= {"depth_lut": net.depth_lut, "depth_carry": net.depth_carry, "tool": found.tool}
+    return {**row, "fmax_mhz": found.placed.fmax_mhz if found.placed else None}
+
+
+def read() -> list[Row]:
+    return json.loads(STORE.read_text()) if STORE.is_file() else []
+
+
+def periods(rows: Sequence[Row]) -> NDArray[np.float64]:
+    """Nanoseconds that were reached."""
+    return np.array([1000 / row["fmax_mhz"] for row in rows])
+
+
+def line(rows: Sequence[Row]) -> NDArray[np.float64]:
+    """Intercept and slope with the smallest squares of relative errors."""
+    x = np.array([[1.0, row["stage_delay"]] for row in rows])
+    reached = periods(rows)
+    return np.linalg.lstsq(x / reached[:, None], np.ones(len(rows)), rcond=None)[0]
+
+
+def unseen(rows: Sequence[Row]) -> NDArray[np.float64]:
+    """Measured over predicted, of each design by a fit to the others."""
+    found = np.zeros(len(rows))
+    for design_number in {row["design"] for row in rows}:
+        own = [index for index, row in enumerate(rows) if row["design"] == design_number]
+        coefficients = line([row for row in rows if row["design"] != design_number])
+        for index in own:
+            found[index] = periods([rows[index]])[0] / (coefficients @ [1.0, rows[index]["stage_delay"]])
+    return found
+
+
+def report(rows: Sequence[Row]) -> None:
+    base, unit = line(rows)
+    print(f"{len(rows)} pipelines: period = {base:.2f} + {unit:.2f} x additions in the longest stage, ns on {PART}")
+    ratios = unseen(rows)
+    error = np.abs(1 / ratios - 1)
+    print(f"unseen designs: median error {np.median(error):.1%}, worst {error.max():.1%}; measured / predicted", end=" ")
+    print(f"{ratios.min():.2f} to {ratios.max():.2f}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--fit", action="store_true", help="run nothing")
+    options = parser.parse_args()
+    rows = read()
+    done = {(row["design"], row["stages"]) for row in rows}
+    for stages in STAGES if not options.fit else ():
+        for number in range(len(SIZES)):
+            if (number, stages) not in done:
+                from hgq.output import write_file_atomically
+
+                rows.append(measure(number, stages))
+                lines = ",\n".join(json.dumps(row) for row in sorted(rows, key=lambda row: (row["design"], row["stages"])))
+                write_file_atomically(STORE, f"[\n{lines}\n]\n", force=True)
+                print(rows[-1], flush=True)
+    report(rows)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -83,9 +83,11 @@ class Measured:
         return table(["gradients", "MNIST, %", "loss", "CIFAR-10, %", "loss"], rows)
 
     def look_ahead(self, task: str) -> str:
-        """Accuracy, loss and changes of sign of kernels."""
+        """Accuracy, loss and changes of sign of kernels, of methods that were measured."""
         rows = []
         for name, method in METHODS[task].items():
+            if (task, name) not in self.entries:
+                continue
             numbers = [self.values(task, name, what) for what in ("accuracy", "loss", "flips")]
             rows.append([method.title, percent(numbers[0]), spread(numbers[1], 3), spread(numbers[2], 2)])
         return table(["", "accuracy, %", "loss", "changes of sign"], rows)

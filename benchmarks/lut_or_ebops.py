@@ -165,7 +165,9 @@ def gains(store: Store, lut: float) -> list[float]:
 def mean(values: Sequence[float]) -> tuple[float, float]:
     """Mean and its standard error."""
     known = np.array([value for value in values if value == value])
-    return (float(known.mean()), float(known.std(ddof=1) / np.sqrt(len(known)))) if len(known) > 1 else (float("nan"),) * 2
+    if len(known) < 2:
+        return float("nan"), float("nan")
+    return float(known.mean()), float(known.std(ddof=1) / np.sqrt(len(known)))
 
 
 ACCURACIES = (0.700, 0.690, 0.680, 0.670, 0.660, 0.650)

@@ -76,7 +76,7 @@ def line(rows: Sequence[Row]) -> NDArray[np.float64]:
     """Intercept and slope with the smallest squares of relative errors."""
     x = np.array([[1.0, row["stage_delay"]] for row in rows])
     reached = periods(rows)
-    return np.linalg.lstsq(x / reached[:, None], np.ones(len(rows)), rcond=None)[0]
+    return np.asarray(np.linalg.lstsq(x / reached[:, None], np.ones(len(rows)), rcond=None)[0], np.float64)
 
 
 def unseen(rows: Sequence[Row]) -> NDArray[np.float64]:

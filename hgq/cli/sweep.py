@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shlex
 import sys
 from pathlib import Path
@@ -115,6 +116,7 @@ def _run(plan: Plan, out: Path, resume: bool, runner: Runner, retries: int) -> S
     trials = plan.trials()
     if isinstance(runner, Here | Together):
         _keras.load()
+        logging.getLogger("tensorflow").setLevel(logging.ERROR)  # each trial is traced anew: TensorFlow would warn of that
     try:
         with Watch(len(trials), sum(trial.state(out) == "done" for trial in trials) if resume else 0) as watch:
             return sweep(plan, out, resume=resume, runner=runner, retries=retries, report=watch)

@@ -81,7 +81,7 @@ class Stack:
 
     def _check(self) -> None:
         shapes = [[tuple(variable.shape) for variable in row] for row in self._rows]
-        configs = [model.get_config() for model in self.models]
+        configs = [_numbered(model.get_config()) for model in self.models]
         for number in range(1, len(self.models)):
             if shapes[number] != shapes[0] or repr(configs[number]) != repr(configs[0]):
                 raise ConfigError(
@@ -179,6 +179,31 @@ def _create_metrics(model: keras.Model, x: NDArray, y: NDArray) -> None:
 def _tensorflow(variable: Any) -> tf.Variable:
     """TensorFlow's variable behind one of Keras."""
     return variable if isinstance(variable, tf.Variable) else variable.value
+
+
+def _numbered(config: Any) -> Any:
+    """A configuration with names replaced by their order: Keras names the layers of each model anew."""
+    names: dict[str, str] = {}
+
+    def collect(part: Any) -> None:
+        if isinstance(part, dict):
+            if isinstance(part.get("name"), str):
+                names.setdefault(part["name"], f"layer {len(names)}")
+            for value in part.values():
+                collect(value)
+        elif isinstance(part, list | tuple):
+            for value in part:
+                collect(value)
+
+    def replaced(part: Any) -> Any:
+        if isinstance(part, dict):
+            return {key: replaced(value) for key, value in part.items()}
+        if isinstance(part, list | tuple):
+            return [replaced(value) for value in part]
+        return names.get(part, part) if isinstance(part, str) else part
+
+    collect(config)
+    return replaced(config)
 
 
 def _difference(one: Any, other: Any, path: str = "") -> str:

@@ -211,7 +211,7 @@ def test_fit_with_and_without_xla(scheme, jit_compile):
 
 @pytest.mark.parametrize("scheme", ["luq4_int8", "luq4"])
 def test_training_with_native_ops_is_training_without_them(scheme):
-    """The loop of `hgq train`: it uses them where it does not compile with XLA. (A native ReLU sums the bias' gradient in another order.)"""
+    """The loop of `hgq train`: it uses them where it does not compile with XLA. The native ReLU sums in another order and stays out."""
     if native.instructions() is None:
         pytest.skip("no native ops")
     final = []

@@ -27,6 +27,8 @@ OLD = [f"legacy_{name}" for name in LEGACY]
 QUICK = {"mlp_auto_po2", "mlp_numeric_alpha", "mlp_stochastic", "mlp_binary_01", "mlp_po2", "mlp_relu_po2", "mlp_linear", "mlp_leaky"}
 QUICK |= {"mlp_symmetric_sigmoid_tanh", "conv2d", "depthwise", "batch_norm_po2", "dense_batchnorm"}
 QUICK |= {"transpose", "legacy_mlp_ternary_auto_po2"}
+FIRMWARE = ("mlp_bits", "mlp_relu_po2", "mlp_real_sigmoid_tanh", "conv2d", "batch_norm_po2", "branches", "mlp_auto_po2", "mlp_po2")
+FIRMWARE += ("mlp_numeric_alpha", "mlp_binary_01", "mlp_linear", "mlp_leaky", "dense_batchnorm")
 ALL = [name for name in [*VARIANTS, *OLD] if name not in (*ROUNDED, *HEADS, *REFUSED)]
 
 
@@ -130,7 +132,7 @@ def test_foreign_files_are_refused(folder, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["mlp_bits", "mlp_relu_po2", "mlp_real_sigmoid_tanh", "conv2d", "batch_norm_po2", "branches"])
+@pytest.mark.parametrize("name", FIRMWARE)
 def test_firmware_of_an_imported_model_is_exact(name, folder, tmp_path):
     model = imported(folder, name)
     graph, x = freeze(model), samples(model.input_shape[1:], 11)

@@ -156,7 +156,7 @@ def test_runs_are_reproducible_and_the_draws_are_saved(tmp_path, scheme):
     def model():
         keras.utils.set_random_seed(6)
         net = keras.Sequential([keras.Input((6,)), QDenseBatchNorm(8, "relu", gradients=scheme), QDense(1, gradients=scheme)])
-        net.compile("adam", "mse")
+        net.compile("adam", "mse", jit_compile=False)  # XLA's own sums differ now and then in the last bit from one fit to the next
         return net
 
     x, y = RNG.normal(size=(128, 6)).astype(np.float32), RNG.normal(size=(128, 1)).astype(np.float32)

@@ -67,7 +67,7 @@ def test_the_installed_package_works_elsewhere(site, tmp_path):
     lines = run(sys.executable, "-P", "-c", code, cwd=tmp_path, PYTHONPATH=str(site)).splitlines()
     assert lines[0] == str(site / "hgq" / "__init__.py")
     assert lines[1] == str(site / "hgq" / "converters" / "__init__.py")
-    assert lines[2] == "['hls4ml', 'rtl']"
+    assert lines[2] == "['hls4ml', 'qonnx', 'rtl']"
 
 
 def test_the_installed_command_works_elsewhere(site, tmp_path):

@@ -87,9 +87,9 @@ def step(models: int, batch: int, rounds: int) -> dict[str, Any]:
     from hgq.config import Recipe
     from hgq.sweep.stack import Stack
     from hgq.sweep.stack.stack import state_of
+    from hgq.training import load_data
     from hgq.training.build import build_model
     from hgq.training.loop import Loop, order
-    from hgq.training.run import load_data
 
     recipe = Recipe.from_toml(RECIPE).changed(train={"jit_compile": False, "batch_size": batch})
     data = load_data(recipe)

@@ -85,7 +85,7 @@ def finish(
 def _verify(graph: Any, recipe: Recipe, directory: Path, samples: int, model: Any, workdir: Any, tell: Callable[[str], None]) -> Verdict:
     from hgq.freeze import load_model
     from hgq.reference import KerasReference
-    from hgq.training.run import load_data
+    from hgq.training import load_data
     from hgq.training.user_model import user_function
 
     if recipe.model.build:  # its module may define layers that the .keras file needs

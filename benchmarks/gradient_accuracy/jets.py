@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.gradient_accuracy.plan import JETS, JETS_OPTIONS, Run
 from hgq.config import Recipe
-from hgq.training.run import train
+from hgq.training import train
 from hgq.workflow import finish
 
 RECIPE = Path(__file__).parents[2] / "examples" / "recipes" / "jets.toml"

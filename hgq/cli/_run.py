@@ -10,8 +10,8 @@ from hgq.cli import _keras, _output
 
 if TYPE_CHECKING:
     from hgq.config import Recipe
+    from hgq.training import RunResult
     from hgq.training.result import Point
-    from hgq.training.run import RunResult
     from hgq.workflow import Finished
 
 
@@ -33,7 +33,7 @@ def run(recipe: Recipe, out: Path, resume: bool, as_json: bool, command: Callabl
         BudgetError: a budget was missed.
     """
     _keras.load()
-    from hgq.training.run import train
+    from hgq.training import train
     from hgq.workflow import finish
 
     try:

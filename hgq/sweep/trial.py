@@ -69,7 +69,7 @@ def run_trial(trial: Trial, directory: Path, report: Report) -> None:
         HGQError: what `hgq.training.train` and `hgq.workflow.finish` raise.
     """
     from hgq.sweep.ticker import Ticker
-    from hgq.training.run import train
+    from hgq.training import train
     from hgq.workflow import finish
 
     def tell(text: str) -> None:

@@ -17,7 +17,8 @@
 `build.py`         recipe -> compiled model
 `loop.py`          the loop itself, a pure function of seed and epoch
 `checkpoint.py`    what a run needs to go on
-`run.py`           `train`: recipe -> run directory; `result.py` what it delivered
+`start.py`         `train`: recipe -> run directory
+`run.py`           `Run`: a recipe in training; `deliver.py` a model at its end, `result.py` what was delivered
 =================  ==================================================================================
 """
 
@@ -35,8 +36,9 @@ from hgq.training.optimizers import BitAdam, BitAdamW, BitSGD
 from hgq.training.pareto import ParetoFront
 from hgq.training.progress import Progress
 from hgq.training.result import Point, RunResult
-from hgq.training.run import load_data, train
+from hgq.training.run import load_data
 from hgq.training.select import Select
+from hgq.training.start import train
 from hgq.training.step import Step, StepModel, TrainStepMethod, register_step, with_step
 from hgq.training.zigzag import Zigzag
 

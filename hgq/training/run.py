@@ -1,20 +1,4 @@
-"""`train`: a recipe becomes a run directory.
-
-::
-
-    recipe.toml     what was asked for, every value written out
-    history.csv     one row an epoch: losses, metric, ebops, beta, setpoint, learning rate, seconds
-    bits.csv        how many weights and activations have how many bits, by layer and epoch
-    pareto/         the models that no other one beats, and pareto.json
-    checkpoint/     state.npz, until the run is done: with it the run goes on bit-identically
-    model.keras     the model: calibrated, so that it is exactly what model.hgq was frozen from
-    model.hgq       the same, frozen
-    budgets/N/      with several budgets: both files for each
-    result.json     accuracy and EBOPs, asked and got
-
-What an interrupt can leave is a run that resumes: the checkpoint is replaced atomically after an epoch, and everything else is derived
-from it.
-"""
+"""`Run`: a recipe in training. The loop of epochs, what steers it, its checkpoints, and what it delivers."""
 
 from __future__ import annotations
 
@@ -22,10 +6,8 @@ import csv
 import io
 import logging
 import math
-import os
 import time
-from collections.abc import Callable, Generator, Iterable
-from dataclasses import asdict
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -35,27 +17,22 @@ from hgq import datasets
 from hgq.calibrate import calibrate
 from hgq.config import Recipe
 from hgq.datasets import Dataset
-from hgq.errors import ConfigError, OutputError
 from hgq.estimate import device_of
-from hgq.estimate.ebops import ebops_of
-from hgq.estimate.plan import fastest_cut
-from hgq.freeze import freeze
-from hgq.ir import file as hgq_file
-from hgq.output import write_file_atomically, writing
+from hgq.output import write_file_atomically
 from hgq.training import checkpoint
 from hgq.training.beta import BetaSchedule
 from hgq.training.bits import BitHistogram
 from hgq.training.budget import Budget
 from hgq.training.build import build_model
+from hgq.training.deliver import deliver_one
 from hgq.training.finetune import triangular
 from hgq.training.firmware import Firmware
 from hgq.training.health import GradientHealth
 from hgq.training.loop import Loop, score
 from hgq.training.pareto import ParetoFront
 from hgq.training.progress import Progress
-from hgq.training.reach import refuse_budget, refuse_latency, refuse_timing
-from hgq.training.result import FILE as RESULT
-from hgq.training.result import Point, RunResult
+from hgq.training.reach import refuse_budget, refuse_latency
+from hgq.training.result import RunResult
 from hgq.training.select import Select
 from hgq.training.shallow import Shallow
 
@@ -80,102 +57,6 @@ def load_data(recipe: Recipe) -> Dataset:
         keys={key: getattr(section, key) for key in ("x_train", "y_train", "x_test", "y_test")},
         regression=recipe.train.loss == "mse",
     )
-
-
-def train(
-    recipe: Recipe | str | os.PathLike[str],
-    out: str | os.PathLike[str],
-    *,
-    resume: bool = False,
-    progress: bool | None = None,
-    callbacks: Iterable[keras.callbacks.Callback] = (),
-    tell: Callable[[str], None] = lambda text: None,
-) -> RunResult:
-    """Run a recipe, from data to a frozen model.
-
-    Args:
-        recipe: A recipe, or the path of one.
-        out: The run directory, new or empty.
-        resume: Go on with the run in `out`, bit-identically to one that was never interrupted. Its recipe must be the same. A finished run
-            is returned as it is.
-        progress: Show a progress bar; None: on a terminal.
-        callbacks: More Keras callbacks, called last; their state is not part of a checkpoint.
-        tell: Called with what is going on, besides.
-
-    Returns:
-        The result; also in ``result.json``.
-
-    Raises:
-        ConfigError: a recipe that means nothing, or another than that of the run to resume.
-        DataError: data that cannot be used.
-        OutputError: `out` holds something already, or cannot be written.
-        FileFormatError: a checkpoint that is damaged.
-        BudgetError: a budget, clock or latency that cannot be reached; nothing is trained or written then.
-    """
-    run = begun(recipe, out, resume=resume, progress=progress, callbacks=callbacks, tell=tell)
-    if isinstance(run, RunResult):
-        return run
-    run.train()
-    tell("calibrating and freezing …")
-    return run.deliver()
-
-
-def begun(
-    recipe: Recipe | str | os.PathLike[str],
-    out: str | os.PathLike[str],
-    *,
-    resume: bool = False,
-    progress: bool | None = None,
-    callbacks: Iterable[keras.callbacks.Callback] = (),
-    tell: Callable[[str], None] = lambda text: None,
-) -> Run | RunResult:
-    """A run that is ready for its next epoch, its directory made; or the result of a finished one. Arguments and errors as of `train`."""
-    directory = Path(out)
-    if not isinstance(recipe, Recipe):
-        recipe = Recipe.from_toml(Path(recipe))
-    finished = _check_directory(directory, recipe, resume)
-    if finished is not None:
-        return finished
-    refuse_timing(recipe)
-    tell("loading data and building the model …")
-    run = Run(recipe, directory, progress, list(callbacks))
-    if resume and run.checkpoint.is_file():
-        run.restore()
-        tell(f"resuming after epoch {run.epoch} …")
-    else:
-        run.refuse_unreachable()
-        with writing(directory):
-            directory.mkdir(parents=True, exist_ok=True)
-        write_file_atomically(directory / "recipe.toml", recipe.to_toml(), force=True)
-    return run
-
-
-def _check_directory(directory: Path, recipe: Recipe, resume: bool) -> RunResult | None:
-    """Refuse what cannot be; a finished run that is resumed is returned."""
-    asked = directory / "recipe.toml"
-    if not resume:
-        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-            raise OutputError(
-                "The run directory is not empty.",
-                where=str(directory),
-                fix="Name another one, or continue the run that is there with --resume (in Python: resume=True).",
-            )
-        return None
-    if not asked.is_file():
-        raise OutputError(
-            "There is no run to resume.", where=str(directory), expected="a run directory with recipe.toml", fix="Leave --resume out."
-        )
-    if Recipe.from_toml(asked) != Recipe.from_text(recipe.to_toml()):
-        raise ConfigError(
-            "The run to resume has another recipe.",
-            where=str(asked),
-            expected="the same values: only then can it go on bit-identically",
-            fix="Resume with the recipe in the run directory, or start a new run elsewhere.",
-        )
-    done = directory / RESULT
-    if not done.is_file():
-        return None
-    return RunResult.read(directory)
 
 
 class Run:
@@ -403,7 +284,7 @@ class Run:
                 for variable, value in zip(self.model.variables, last, strict=True):
                     variable.assign(value)
             folder = f"budgets/{target:.0f}/" if len(targets) > 1 else ""
-            points.append(self._deliver_one(target, chosen.epoch if chosen else self.epoch - 1, folder))
+            points.append(deliver_one(self, target, chosen.epoch if chosen else self.epoch - 1, folder))
         main = len(points) // 2
         if len(points) > 1:
             for name in ("model.keras", "model.hgq"):
@@ -413,31 +294,3 @@ class Run:
         result.write()
         self.checkpoint.unlink(missing_ok=True)
         return result
-
-    def _deliver_one(self, target: float | None, epoch: int, folder: str) -> Point:
-        self.calibrate()
-        graph = freeze(self.model)
-        ebops = int(ebops_of(graph))
-        key = "accuracy" if self.metric == "accuracy" else "loss"
-        val = self.validate()[f"val_{key}"]
-        test = score(self.loop.predict(self.data.x_test), self.data.y_test, self.recipe.train.loss)[key]
-        notes = {"data": self.data.name, "epoch": epoch, f"test_{self.metric}": round(test, 6), "test_samples": len(self.data.y_test)}
-        plan = self.firmware.plan(graph)
-        if plan is not None:
-            notes["pipeline"] = asdict(plan)
-        if target is not None:
-            notes[f"budget_{self.recipe.resource}"] = target
-        place = self.directory / folder
-        with writing(place):
-            place.mkdir(parents=True, exist_ok=True)
-            self.model.save(place / "model.keras")
-        hgq_file.save(graph.with_(meta={**graph.meta, **notes}), place / "model.hgq", force=True)
-        tolerance = self.recipe.budget.tolerance if self.recipe.budget else 0.0
-        lut = round(self.firmware.luts(graph)) if self.recipe.resource == "lut" else None
-        spent = ebops if lut is None else lut
-        wanted = self.recipe.export.latency_ns
-        within = (target is None or (1 - tolerance) * target <= spent <= target) and (wanted is None or plan is not None)
-        cut = plan or (None if wanted is None else fastest_cut(graph, self.recipe.export.part, self.recipe.export.clock_ns))
-        timing = (wanted, cut.ns if cut else None, cut.cycles if cut else None, plan.clock_ns if plan else None)
-        files = (f"{folder}model.keras", f"{folder}model.hgq")
-        return Point(target, ebops, epoch, val, test, len(self.data.y_test), *files, within, self.recipe.resource, lut, *timing)

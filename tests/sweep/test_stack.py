@@ -16,9 +16,9 @@ from hgq.sweep.stack import Stack
 from hgq.sweep.stack.program import Program
 from hgq.sweep.stack.stack import state_of
 from hgq.sweep.stack.values import Value
+from hgq.training import load_data, train
 from hgq.training.build import build_model
 from hgq.training.loop import Loop
-from hgq.training.run import load_data, train
 from tests.sweep.conftest import RECIPE
 from tests.sweep.test_sweep import same_training
 

@@ -8,8 +8,8 @@ import pytest
 
 from hgq import gradients
 from hgq.errors import ConfigError
+from hgq.training import load_data
 from hgq.training.build import build_model
-from hgq.training.run import load_data
 
 DENSE = {"type": "QDense", "units": 3}
 

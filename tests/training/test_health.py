@@ -11,8 +11,7 @@ import tensorflow as tf
 
 from hgq.layers import QGRU, QDense, QDenseBatchNorm, with_gradients
 from hgq.report import report
-from hgq.training import GradientHealth, gradient_health
-from hgq.training.run import train
+from hgq.training import GradientHealth, gradient_health, train
 
 RNG = np.random.default_rng(43)
 

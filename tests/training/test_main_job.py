@@ -16,7 +16,7 @@ ACCURACY = 0.70
 @pytest.mark.slow
 @pytest.mark.parametrize("gradients", ["luq4", "int4"])
 def test_jets_on_four_bits(gradients, tmp_path):
-    from hgq.training.run import train
+    from hgq.training import train
     from hgq.workflow import finish
 
     recipe = Recipe.from_toml(RECIPE).changed(

@@ -9,7 +9,8 @@ from pathlib import Path
 from hgq.sweep.stack.stack import Stack
 from hgq.sweep.ticker import Ticker
 from hgq.sweep.trial import Event, Report, Trial, caught
-from hgq.training.run import Run, begun
+from hgq.training.run import Run
+from hgq.training.start import begun
 from hgq.workflow import finish
 
 

@@ -15,7 +15,7 @@ from hgq import gradients as schemes
 from hgq import layers
 from hgq.calibrate import calibrate
 from hgq.errors import ConfigError
-from hgq.imports.kinds import FOLDING, MAKERS, Part
+from hgq.imports.kinds import FOLDING, MAKERS, Part, no_kind
 from hgq.imports.network import Entry, Key, read
 from hgq.imports.rules import LayerRule, as_rules
 from hgq.imports.sequences import call_arguments
@@ -191,13 +191,8 @@ class Converter:
         float_layer = self.model.get_layer(entry.name)
         maker = MAKERS.get(entry.class_name)
         if maker is None and type(float_layer) not in FREEZERS:
-            raise ConfigError(
-                "This layer has no quantized kind.",
-                where=f"layer {entry.name}",
-                expected=", ".join(sorted({*MAKERS, *(cls.__name__ for cls in FREEZERS)})),
-                received=f"{type(float_layer).__module__}.{entry.class_name}",
-                fix="Replace it in the float model, or build this part of the model from hgq.layers.",
-            )
+            expected = ", ".join(sorted({*MAKERS, *(cls.__name__ for cls in FREEZERS)}))
+            raise no_kind("layer", entry.name, expected, f"{type(float_layer).__module__}.{entry.class_name}")
         made = [Part(type(float_layer).from_config(float_layer.get_config()))] if maker is None else maker(self, entry, float_layer, norm)
         if raw and not _quantizes(made[0].layer) and entry.class_name not in ("Flatten", "Reshape"):
             made = [Part(layers.QInput(self.data(entry), name=f"{entry.name}_input")), *made]

@@ -106,6 +106,12 @@ FOLDING: dict[str, str] = {
 """Layers that take a batch normalisation behind them in."""
 
 
+def no_kind(what: str, where: str, expected: str, received: str, fix: str = "") -> ConfigError:
+    """The refusal of `what` in a float model: nothing quantized does the same."""
+    fix = fix or "Replace it in the float model, or build this part of the model from hgq.layers."
+    return ConfigError(f"This {what} has no quantized kind.", where=f"layer {where}", expected=expected, received=received, fix=fix)
+
+
 def makes(*names: str) -> Callable[[Maker], Maker]:
     """Says which float classes a function makes parts of."""
 
@@ -144,13 +150,9 @@ def _function(name: str, entry: Entry, formats: Formats, called: str, **argument
             return [Part(layers.QTable(name, input_quantizer=formats.data(entry), output_quantizer=behind, name=called))]
         return [Part(layers.QActivation(activations.known(name, entry.name), None, name=called))]
     except ConfigError as error:
-        raise ConfigError(
-            "This activation has no quantized kind.",
-            where=f"layer {entry.name}",
-            expected=f"{', '.join(activations.ACTIVATIONS)}, softmax, {', '.join(sorted(functions.FUNCTIONS))}",
-            received=name,
-            fix="Take one of those, or put hgq.layers.QTable with a function of yours into the model.",
-        ) from error
+        expected = f"{', '.join(activations.ACTIVATIONS)}, softmax, {', '.join(sorted(functions.FUNCTIONS))}"
+        fix = "Take one of those, or put hgq.layers.QTable with a function of yours into the model."
+        raise no_kind("activation", entry.name, expected, name, fix) from error
 
 
 @makes("Activation")

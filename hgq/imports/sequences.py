@@ -10,7 +10,7 @@ import numpy as np
 
 from hgq import layers
 from hgq.errors import ConfigError
-from hgq.imports.kinds import Formats, Part, adapt, makes
+from hgq.imports.kinds import Formats, Part, adapt, makes, no_kind
 from hgq.imports.network import Entry, Key
 from hgq.layers import functions
 
@@ -29,13 +29,8 @@ def call_arguments(entry: Entry, call: int, keys: tuple[Key, ...]) -> tuple[tupl
     named, known = entry.named(call), OPERANDS.get(entry.class_name, ("inputs",))
     for name in [*named, *(["initial_state"] if entry.class_name in RECURRENT and len(keys) > 1 else [])]:
         if name not in known:
-            raise ConfigError(
-                "This argument of a call has no quantized kind.",
-                where=f"layer {entry.name}",
-                expected=", ".join(known),
-                received=name,
-                fix="Leave it out, or build this part of the model from hgq.layers.",
-            )
+            fix = "Leave it out, or build this part of the model from hgq.layers."
+            raise no_kind("argument of a call", entry.name, ", ".join(known), name, fix)
     given = entry.options[call] if call < len(entry.options) else {}
     if given.get("return_attention_scores"):
         raise ConfigError(
@@ -53,13 +48,7 @@ def _plain(entry: Entry, wanted: dict[str, tuple[Any, str]]) -> None:
     """Refuse arguments of a float layer that the quantized one has no part for: name -> (what it must be, what to do)."""
     for name, (value, fix) in wanted.items():
         if entry.config.get(name, value) not in (value, None):
-            raise ConfigError(
-                "This argument of a layer has no quantized kind.",
-                where=f"layer {entry.name}",
-                expected=f"{name}={value!r}",
-                received=f"{name}={entry.config[name]!r}",
-                fix=fix,
-            )
+            raise no_kind("argument", entry.name, f"{name}={value!r}", f"{name}={entry.config[name]!r}", fix)
 
 
 def _behind(name: str, formats: Formats) -> str:
@@ -83,13 +72,7 @@ def _bidirectional(formats: Formats, entry: Entry, layer: Any, norm: Any) -> lis
     for direction in directions:
         kind, config = type(direction).__name__, direction.get_config()
         if kind not in RECURRENT:
-            raise ConfigError(
-                "This layer has no quantized kind.",
-                where=f"layer {entry.name}, {direction.name}",
-                expected=", ".join(RECURRENT),
-                received=kind,
-                fix="Replace it in the float model, or build this part of the model from hgq.layers.",
-            )
+            raise no_kind("layer", f"{entry.name}, {direction.name}", ", ".join(RECURRENT), kind)
         inner = replace(entry, name=f"{entry.name}/{direction.name}", class_name=kind, config=config)
         made.append(_cell(formats, inner, direction, direction.name))
     both = keras.layers.Bidirectional(made[0], merge_mode=layer.merge_mode, backward_layer=made[1], name=entry.name)

@@ -12,28 +12,9 @@ import time
 import numpy as np
 import pytest
 
-MAIN = [sys.executable, "-c", "from hgq.cli import main; main()"]
+from tests.blobs import recipe
 
-RECIPE = """
-name = "blobs"
-[data]
-path = "blobs.npz"
-[model]
-widths = [6]
-[train]
-epochs = {epochs}
-batch_size = 128
-learning_rate = 0.02
-jit_compile = false
-[budget]
-ebops = 300
-tolerance = 0.4
-beta = 1e-5
-[export]
-backends = ["rtl"]
-[verify]
-samples = 100
-"""
+MAIN = [sys.executable, "-c", "from hgq.cli import main; main()"]
 
 
 @pytest.fixture
@@ -74,7 +55,7 @@ def test_bad_budgets_of_the_demo(place):
 
 @pytest.mark.slow
 def test_train_interrupt_resume(place):
-    (place / "r.toml").write_text(RECIPE.format(epochs=4000))
+    (place / "r.toml").write_text(recipe(samples=100, epochs=4000))
     running = subprocess.Popen(
         [*MAIN, "train", "r.toml", "--out", "run"], cwd=place, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -92,7 +73,7 @@ def test_train_interrupt_resume(place):
 
 @pytest.mark.slow
 def test_train_to_the_end(place):
-    (place / "r.toml").write_text(RECIPE.format(epochs=40))
+    (place / "r.toml").write_text(recipe(samples=100, epochs=40))
     done = hgq(place, "train", "r.toml", "--out", "run", "--json")
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout)
@@ -105,6 +86,6 @@ def test_train_to_the_end(place):
 
 @pytest.mark.slow
 def test_a_missed_budget_is_exit_1(place):
-    (place / "r.toml").write_text(RECIPE.format(epochs=2))
+    (place / "r.toml").write_text(recipe(samples=100, epochs=2))
     done = hgq(place, "train", "r.toml", "--out", "run", "--ebops", "5", "--samples", "0")
     assert done.returncode == 1 and "A budget was missed" in done.stderr and "MISSED" in done.stdout

@@ -4,26 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-RECIPE = """
-name = "blobs"
-[data]
-path = "{data}"
-[model]
-widths = [{widths}]
-[train]
-epochs = {epochs}
-batch_size = 128
-learning_rate = 0.02
-jit_compile = false
-[budget]
-ebops = 300
-tolerance = 0.4
-beta = 1e-5
-[export]
-backends = ["rtl"]
-[verify]
-samples = 0
-"""
+from tests.blobs import recipe
 
 
 @pytest.fixture
@@ -31,6 +12,6 @@ def recipe_text(blobs):
     """``recipe_text(epochs=3)`` -> TOML."""
 
     def make(epochs=6, widths="6", more=""):
-        return RECIPE.format(data=blobs.as_posix(), epochs=epochs, widths=widths) + more
+        return recipe(blobs.as_posix(), epochs, widths) + more
 
     return make

@@ -19,7 +19,7 @@ from hgq.sweep.stack.values import Value
 from hgq.training import load_data, train
 from hgq.training.build import build_model
 from hgq.training.loop import Loop
-from tests.sweep.conftest import RECIPE
+from tests.blobs import recipe as blobs_recipe
 from tests.sweep.test_sweep import same_training
 
 LAYERS = """
@@ -66,7 +66,7 @@ def together_and_alone(recipe, seeds, epochs):
 
 
 def test_a_stack_trains_to_the_bits_of_training_alone(blobs):
-    recipe = Recipe.from_text(RECIPE.format(data=blobs.as_posix(), epochs=2, widths="6").replace("[model]\nwidths = [6]\n", "") + LAYERS)
+    recipe = Recipe.from_text(blobs_recipe(blobs.as_posix(), epochs=2).replace("[model]\nwidths = [6]\n", "") + LAYERS)
     stack, means, alone = together_and_alone(recipe, [3, 5], epochs=2)
     outputs, costs = stack.predict([one.x_val for _, _, one, _ in alone]), stack.costs()
     stack.pull()
@@ -85,7 +85,7 @@ def test_a_stack_trains_to_the_bits_of_training_alone(blobs):
 
 @pytest.mark.slow
 def test_push_and_pull(blobs):
-    recipe = Recipe.from_text(RECIPE.format(data=blobs.as_posix(), epochs=2, widths="6"))
+    recipe = Recipe.from_text(blobs_recipe(blobs.as_posix(), epochs=2))
     stack, _, _ = together_and_alone(recipe, [1, 2], epochs=1)
     stack.pull([1])
     kernel = [next(v for v in model.variables if v.name == "kernel") for model in stack.models]
@@ -163,7 +163,7 @@ def test_what_cannot_be_done_for_many_is_refused():
 
 
 def test_models_must_be_alike(blobs):
-    recipe = Recipe.from_text(RECIPE.format(data=blobs.as_posix(), epochs=2, widths="6"))
+    recipe = Recipe.from_text(blobs_recipe(blobs.as_posix(), epochs=2))
     data = load_data(recipe)
     models = [build_model(recipe.changed(model={"widths": [units]}), data) for units in (6, 7)]
     with pytest.raises(ConfigError, match="one architecture"):

@@ -18,6 +18,7 @@ from hgq.errors import ConfigError, OutputError
 from hgq.sweep import Plan, sweep
 from hgq.sweep.runners import Processes
 from hgq.sweep.trial import Event
+from tests.blobs import recipe
 
 MAIN = [sys.executable, "-c", "from hgq.cli import main; main()"]
 
@@ -58,10 +59,8 @@ class Lost:
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory, blobs):
     """A sweep of three trials, one of which was lost once and means nothing the second time."""
-    from tests.sweep.conftest import RECIPE
-
     out = tmp_path_factory.mktemp("sweep") / "out"
-    plan = Plan.from_text(RECIPE.format(data=blobs.as_posix(), epochs=6, widths="6"), {"train.optimizer": ["nothing", "adam", "adamw"]})
+    plan = Plan.from_text(recipe(blobs.as_posix()), {"train.optimizer": ["nothing", "adam", "adamw"]})
     runner, events = Lost(), []
     result = sweep(plan, out, runner=runner, report=events.append)
     return plan, out, result, runner, events

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "adam.h"
+#include "each.h"
 #include "fixed_ops.h"
 #include "products.h"
 #include "quantize.h"

@@ -3,6 +3,7 @@
 =================  ==================================================================================
 `values.py`        `Value`: a tensor of one model, for all of them
 `rules.py`         how an op is done for many models, to the same bits
+`plan.py`          which ops are done together, and in which order
 `program.py`       `Program`: a traced function of one model, for many
 `stack.py`         `Stack`: the variables of many models, their epochs, validations and costs
 `lockstep.py`      whole runs side by side

@@ -11,11 +11,11 @@ from typing import Any
 
 import tensorflow as tf
 
+from hgq import native
 from hgq.errors import ConfigError
 from hgq.sweep.stack import rules
+from hgq.sweep.stack.plan import ASSIGNMENTS, ON_VARIABLES, Part, Plan, is_known_shape, nodes_of
 from hgq.sweep.stack.values import Value
-
-ASSIGNMENTS = ("AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp")
 
 
 class Program:
@@ -48,30 +48,47 @@ class Program:
         self._feeds = [tensor.name for tensor in self._graph.inputs if tensor.name not in captured]
         for op in self._graph.get_operations():
             _check(op)
+        with native.in_graphs():
+            self._native: Any = native.ops_for(tf.TensorSpec((), tf.float32))
+        self._plan = Plan(self._graph, captured, joined=self._native is not None)
 
     def __call__(self, *inputs: Value) -> Any:
         """The function's results, as `Value`, in its structure. Call it where a graph is traced."""
         known: dict[str, Value] = dict(zip(self._feeds, inputs, strict=True))
         known |= {name: Value(self.models, shared=tf.convert_to_tensor(tensor)) for name, tensor in self._constants.items()}
-        for op in self._graph.get_operations():
-            if op.type not in ("Placeholder", "NoOp"):
-                for tensor, value in zip(op.outputs, self._done(op, known), strict=True):
-                    known[tensor.name] = value
-        return tf.nest.map_structure(lambda tensor: None if tensor is None else known[tensor.name], self._structure)
+        for step in self._plan.steps:
+            made, values = (step.results, self._part(step, known)) if isinstance(step, Part) else (step.outputs, self._done(step, known))
+            known |= {tensor.name: value for tensor, value in zip(made, values, strict=True)}
+        return tf.nest.map_structure(lambda tensor: None if tensor is None else known[self._plan.origin(tensor).name], self._structure)
 
     def _done(self, op: Any, known: dict[str, Value]) -> list[Value]:
         if op.type == "ReadVariableOp":
             return [Value(self.models, stacked=self._stacked[op.inputs[0].name].read_value())]
+        values = [known[tensor.name] for tensor in self._plan.inputs(op) if tensor.dtype != tf.resource]
         if op.type in ASSIGNMENTS:
-            self._assign(op, known[op.inputs[1].name])
+            self._assign(op, values[0])
             return []
         if op.type == "HgqcAdam":
-            return self._adam(op, known)
-        values = [known[tensor.name] for tensor in op.inputs]
+            return self._adam(op, values)
+        if is_known_shape(op):
+            return [Value(self.models, shared=tf.constant(op.inputs[0].shape, op.outputs[0].dtype))]
         if not any(value.varies for value in values):
             return [Value(self.models, shared=output) for output in rules.create(op, [value.shared for value in values])]
-        made = rules.stacked(op, values)
-        return rules.each(op, values) if made is None else made
+        return (rules.together if rules.goes_together(op, [value.varies for value in values]) else rules.each)(op, values)
+
+    def _part(self, part: Part, known: dict[str, Value]) -> list[Value]:
+        outer, nodes, results = nodes_of(part, self._plan.inputs)
+        values = [known[tensor.name] for tensor in outer]
+        made = self._native.hgqc_each(
+            [value.stacked() if value.varies else value.shared for value in values],
+            made=[tensor.dtype for tensor in part.results],
+            models=self.models,
+            shared=[not value.varies for value in values],
+            nodes=nodes,
+            results=results,
+            shapes=[tensor.shape for tensor in part.results],
+        )
+        return [Value(self.models, stacked=tensor) for tensor in made]
 
     def _assign(self, op: Any, value: Value) -> None:
         variable = self._stacked[op.inputs[0].name]
@@ -80,17 +97,15 @@ class Program:
         else:
             (variable.assign_add if op.type == "AssignAddVariableOp" else variable.assign_sub)(value.stacked())
 
-    def _adam(self, op: Any, known: dict[str, Value]) -> list[Value]:
-        count = op.get_attr("count")
-        handles = [self._stacked[tensor.name].handle for tensor in op.inputs[: 3 * count]]
-        values = [known[tensor.name].stacked() for tensor in op.inputs[3 * count :]]
-        rules.create(op, [*handles, *values], models=tf.compat.v1.AttrValue(i=self.models))
+    def _adam(self, op: Any, values: list[Value]) -> list[Value]:
+        handles = [self._stacked[tensor.name].handle for tensor in op.inputs if tensor.dtype == tf.resource]
+        rules.create(op, [*handles, *(value.stacked() for value in values)], models=tf.compat.v1.AttrValue(i=self.models))
         return []
 
 
 def _check(op: Any) -> None:
     """Refuse what no rule can do right."""
-    if op.type in ("Placeholder", "NoOp", "ReadVariableOp", "HgqcAdam", *ASSIGNMENTS):
+    if op.type in ("Placeholder", "NoOp", *ON_VARIABLES):
         return
     if any(attribute.HasField("func") or attribute.list.func for attribute in op.node_def.attr.values()):
         raise _refused("a loop, a branch or a function call", op)

@@ -1,14 +1,14 @@
 """How an op of one model's graph is done for many models at once.
 
-Every rule gives each model the very bits that the op would give it alone. So the stack is used where an op treats elements one by one, by
-operations that IEEE 754 defines; what sums, or is approximated, or is large, is done model by model. That is no loss: such ops pay for
-their work, not for being called.
+Every rule gives each model the very bits that the op would give it alone. So one op does the stack of all where it treats elements one by
+one, by operations that IEEE 754 defines, and where that was tried out. What sums, or is approximated, or is large, is done model by model:
+`each`, or within one native op (see `hgq.sweep.stack.plan`).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
@@ -36,7 +36,6 @@ FIXED = frozenset(("HgqcFixed", "HgqcFixedConstantBits", "HgqcFixedDataBits", "H
 """Native quantizers: element by element where each element has bits of its own."""
 
 Made = list[Value]
-Rule = Callable[[Any, list[Value]], "Made | None"]
 
 
 def known(tensor: Any) -> bool:
@@ -69,83 +68,94 @@ def each(op: Any, inputs: list[Value]) -> Made:
     return [Value(len(rows), parts=list(outputs)) for outputs in zip(*rows, strict=True)]
 
 
-def stacked(op: Any, inputs: list[Value]) -> Made | None:
-    """On stacks, where the op goes element by element and the tensors are small; None: no rule."""
-    if op.type in PASSING:
-        return inputs
-    if op.type == "Shape" and known(op.inputs[0]):
-        return [Value(inputs[0].models, shared=tf.constant(op.inputs[0].shape, op.outputs[0].dtype))]
+def goes_together(op: Any, varies: Sequence[bool]) -> bool:
+    """Whether `together` has a rule for this op.
+
+    Args:
+        op: Of the traced graph.
+        varies: Of each input, whether models differ in it.
+    """
+    if op.type not in _RULES or not op.outputs:
+        return False
     tensors = (*op.outputs, *op.inputs)
-    if not op.outputs or not all(known(tensor) for tensor in tensors) or max(size(tensor) for tensor in tensors) >= LARGE:
-        return None
-    rule = _RULES.get(op.type)
-    return rule(op, inputs) if rule is not None else None
+    if not all(known(tensor) for tensor in tensors) or max(size(tensor) for tensor in tensors) >= LARGE:
+        return False
+    return _RULES[op.type][0](op, varies)
 
 
-def _broadcasting(op: Any, inputs: list[Value]) -> Made:
+def together(op: Any, inputs: list[Value]) -> Made:
+    """On stacks, where `goes_together` says so."""
+    return [Value(inputs[0].models, stacked=output) for output in _RULES[op.type][1](op, inputs)]
+
+
+def _always(op: Any, varies: Sequence[bool]) -> bool:
+    return True
+
+
+def _first_varies(op: Any, varies: Sequence[bool]) -> bool:
+    return varies[0]
+
+
+def _axes_are_known(op: Any, varies: Sequence[bool]) -> bool:
+    return varies[0] and tf.get_static_value(op.inputs[1]) is not None
+
+
+def _bits_of_their_own(op: Any, varies: Sequence[bool]) -> bool:
+    return len({tuple(tensor.shape) for tensor in op.inputs}) == 1
+
+
+def _broadcasting(op: Any, inputs: list[Value]) -> list[Any]:
     rank = max(len(tensor.shape) for tensor in op.inputs)
-    return _made(inputs, create(op, [value.aligned(rank) for value in inputs]))
+    return create(op, [value.aligned(rank) for value in inputs])
 
 
-def _same_shape(op: Any, inputs: list[Value]) -> Made:
-    return _made(inputs, create(op, [value.stacked() for value in inputs]))
+def _same_shape(op: Any, inputs: list[Value]) -> list[Any]:
+    return create(op, [value.stacked() for value in inputs])
 
 
-def _fixed(op: Any, inputs: list[Value]) -> Made | None:
-    if len({tuple(tensor.shape) for tensor in op.inputs}) != 1:
-        return None  # elements share bits
-    return _same_shape(op, inputs)
+def _reshape(op: Any, inputs: list[Value]) -> list[Any]:
+    return [tf.reshape(inputs[0].stacked(), [inputs[0].models, *op.outputs[0].shape])]
 
 
-def _reshape(op: Any, inputs: list[Value]) -> Made | None:
-    if not inputs[0].varies:
-        return None
-    return _made(inputs, [tf.reshape(inputs[0].stacked(), [inputs[0].models, *op.outputs[0].shape])])
+def _tile(op: Any, inputs: list[Value]) -> list[Any]:
+    return [tf.tile(inputs[0].stacked(), [1, *tf.get_static_value(op.inputs[1])])]
 
 
-def _tile(op: Any, inputs: list[Value]) -> Made | None:
-    multiples = tf.get_static_value(op.inputs[1])
-    if multiples is None or not inputs[0].varies:
-        return None
-    return _made(inputs, [tf.tile(inputs[0].stacked(), [1, *multiples])])
-
-
-def _pack(op: Any, inputs: list[Value]) -> Made:
+def _pack(op: Any, inputs: list[Value]) -> list[Any]:
     axis = op.get_attr("axis")
-    return _made(inputs, [tf.stack([value.stacked() for value in inputs], axis + 1 if axis >= 0 else axis)])
+    return [tf.stack([value.stacked() for value in inputs], axis + 1 if axis >= 0 else axis)]
 
 
-def _slice(op: Any, inputs: list[Value]) -> Made | None:
+def _can_slice(op: Any, varies: Sequence[bool]) -> bool:
+    data, numbers = (varies[-1], varies[:-1]) if op.type == "StridedSliceGrad" else (varies[0], varies[1:])
+    return data and not any(numbers)
+
+
+def _slice(op: Any, inputs: list[Value]) -> list[Any]:
     """A part of a tensor, or a tensor around a part: of the models' axis, all."""
     grad = op.type == "StridedSliceGrad"
     data, numbers = (inputs[-1], inputs[:-1]) if grad else (inputs[0], inputs[1:])
-    if not data.varies or any(number.varies for number in numbers):
-        return None
     shape = [tf.concat([[data.models], numbers[0].shared], 0)] if grad else []
     begin, end, strides = (tf.concat([[first], number.shared], 0) for first, number in zip((0, 0, 1), numbers[len(shape) :], strict=True))
     masks = {name: op.get_attr(name) << 1 for name in ("ellipsis_mask", "new_axis_mask", "shrink_axis_mask")}
     masks |= {name: op.get_attr(name) << 1 | 1 for name in ("begin_mask", "end_mask")}
     operands = [*shape, begin, end, strides, data.stacked()] if grad else [data.stacked(), begin, end, strides]
-    return _made([data], create(op, operands, **{name: tf.compat.v1.AttrValue(i=mask) for name, mask in masks.items()}))
+    return create(op, operands, **{name: tf.compat.v1.AttrValue(i=mask) for name, mask in masks.items()})
 
 
-def _sum(op: Any, inputs: list[Value]) -> Made | None:
-    axes = tf.get_static_value(op.inputs[1])
-    if axes is None or not inputs[0].varies:
-        return None
-    rank = len(op.inputs[0].shape)
-    return _made(
-        inputs, [tf.reduce_sum(inputs[0].stacked(), [int(axis) % rank + 1 for axis in axes.reshape(-1)], op.get_attr("keep_dims"))]
-    )
+def _sum(op: Any, inputs: list[Value]) -> list[Any]:
+    axes, rank = tf.get_static_value(op.inputs[1]), len(op.inputs[0].shape)
+    return [tf.reduce_sum(inputs[0].stacked(), [int(axis) % rank + 1 for axis in axes.reshape(-1)], op.get_attr("keep_dims"))]
 
 
-def _matmul(op: Any, inputs: list[Value]) -> Made | None:
-    transposes = op.get_attr("transpose_a"), op.get_attr("transpose_b")
+def _product_sums_alike(op: Any, varies: Sequence[bool]) -> bool:
     left, right = (tuple(tensor.shape) for tensor in op.inputs)
-    if not _sums_alike(left, right, *transposes):
-        return None
+    return _sums_alike(left, right, op.get_attr("transpose_a"), op.get_attr("transpose_b"))
+
+
+def _matmul(op: Any, inputs: list[Value]) -> list[Any]:
     x, y = (value.aligned(2) for value in inputs)
-    return _made(inputs, [tf.raw_ops.BatchMatMulV2(x=x, y=y, adj_x=transposes[0], adj_y=transposes[1])])
+    return [tf.raw_ops.BatchMatMulV2(x=x, y=y, adj_x=op.get_attr("transpose_a"), adj_y=op.get_attr("transpose_b"))]
 
 
 @cache
@@ -169,18 +179,15 @@ def _sums_alike(left: tuple[int, int], right: tuple[int, int], transpose_left: b
         return bool(np.array_equal(apart.numpy(), together.numpy()))
 
 
-def _made(inputs: list[Value], outputs: list[Any]) -> Made:
-    return [Value(inputs[0].models, stacked=output) for output in outputs]
-
-
-_RULES: dict[str, Rule] = {
-    **dict.fromkeys(BROADCASTING, _broadcasting),
-    **dict.fromkeys(SAME_SHAPE, _same_shape),
-    **dict.fromkeys(FIXED, _fixed),
-    **dict.fromkeys(("StridedSlice", "StridedSliceGrad"), _slice),
-    "Tile": _tile,
-    "Pack": _pack,
-    "Sum": _sum,
-    "MatMul": _matmul,
-    **dict.fromkeys(("Reshape", "Squeeze", "ExpandDims"), _reshape),
+_RULES: dict[str, tuple[Callable[[Any, Sequence[bool]], bool], Callable[[Any, list[Value]], list[Any]]]] = {
+    **dict.fromkeys(BROADCASTING, (_always, _broadcasting)),
+    **dict.fromkeys(SAME_SHAPE, (_always, _same_shape)),
+    **dict.fromkeys(FIXED, (_bits_of_their_own, _same_shape)),
+    **dict.fromkeys(("StridedSlice", "StridedSliceGrad"), (_can_slice, _slice)),
+    "Tile": (_axes_are_known, _tile),
+    "Pack": (_always, _pack),
+    "Sum": (_axes_are_known, _sum),
+    "MatMul": (_product_sums_alike, _matmul),
+    **dict.fromkeys(("Reshape", "Squeeze", "ExpandDims"), (_first_varies, _reshape)),
 }
+"""By type of op: whether there is a rule for an op, and the rule."""

@@ -49,8 +49,7 @@ class Stack:
             for number, same in enumerate(zip(*self._rows, strict=True))
         ]
         handles = {id(_tensorflow(variable).handle): own for variable, own in zip(self._rows[0], self._variables, strict=True)}
-        kept: dict[int, Any] = {}
-        data = [tuple(kept.setdefault(id(array), tf.constant(array)) for array in pair) for pair in train]
+        x, y = (_once(arrays) for arrays in zip(*train, strict=True))
         count, first = len(self.models), self.models[0]
 
         def like(array: NDArray) -> tf.TensorSpec:
@@ -64,9 +63,7 @@ class Stack:
 
         @tf.function(autograph=False)
         def one_step(indices):
-            rows = tf.unstack(indices, count)
-            parts = [[tf.gather(array, row) for array in pair] for pair, row in zip(data, rows, strict=True)]
-            step(*(Value(count, parts=list(same)) for same in zip(*parts, strict=True)))
+            step(*(_gathered(arrays, indices) for arrays in (x, y)))
 
         @tf.function(reduce_retracing=True)
         def epoch_of(indices):
@@ -163,11 +160,26 @@ class Stack:
             program = Program(infer, [tf.TensorSpec(key, tf.as_dtype(x[0].dtype))], self._handles, count)
 
             @tf.function(autograph=False)
-            def run(*parts):
-                return program(Value(count, parts=list(parts))).parts()
+            def run(parts):
+                given = Value(count, shared=parts[0]) if len(parts) == 1 else Value(count, parts=list(parts))
+                return program(given).stacked()
 
             self._predictions[key] = run
-        return [part.numpy() for part in self._predictions[key](*(tf.constant(part) for part in x))]
+        return list(self._predictions[key](_once(x)).numpy())
+
+
+def _once(arrays: Sequence[NDArray]) -> list[Any]:
+    """The arrays of all models as tensors; one, where all are equal."""
+    same = all(array is arrays[0] or np.array_equal(array, arrays[0]) for array in arrays)
+    return [tf.constant(array) for array in (arrays[:1] if same else arrays)]
+
+
+def _gathered(arrays: Sequence[Any], indices: Any) -> Value:
+    """Samples of each model, from data of its own or of all; indices (models, n)."""
+    count = indices.shape[0]
+    if len(arrays) == 1:
+        return Value(count, stacked=tf.gather(arrays[0], indices))
+    return Value(count, parts=[tf.gather(array, index) for array, index in zip(arrays, tf.unstack(indices), strict=True)])
 
 
 def _create_metrics(model: keras.Model, x: NDArray, y: NDArray) -> None:

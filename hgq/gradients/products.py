@@ -44,8 +44,8 @@ class IntegerProducts(BackwardScheme):
 
     Args:
         quantizer: Of the gradient: what `hgq.gradients.get` takes, with integer codes up to 64, one scale and one sample.
-        bits: Of data and kernel, 2 to 8. Processors without VNNI add four products in 16 bits: with 7 bits they always fit, with 8 the
-            native op takes the few gradients apart that are too great for that; where these are many, it takes up to half again as long.
+        bits: Of data and kernel, 2 to 8. Processors without VNNI add eight products in 16 bits: the native op takes the few gradients apart
+            that are too great for that; where these are many, it adds four or two, which takes up to half again as long.
     """
 
     compresses: ClassVar[bool] = True

@@ -167,12 +167,14 @@ def test_products_are_those_of_integers(shape, codes, seed):
 @pytest.mark.parametrize("greatest", [0.0, 0.002, 0.03, 0.3, 1.0])
 @pytest.mark.parametrize("data", ["of both signs", "positive", "few bits"])
 def test_products_of_codes_that_rarely_are_great(greatest, data):
-    """Where four codes would overflow 16 bits some are taken out, or pairs are not added: in none, some, and all parts of a product."""
+    """Where eight codes would overflow 16 bits some are taken out, or fewer are added: in none, some, and all parts of a product."""
     rng = np.random.default_rng(7)
     low, high = {"of both signs": (-127, 127), "positive": (0, 127), "few bits": (-7, 7)}[data]
-    g = (rng.choice([-1, 1], (2500, 61)) * 2 ** rng.integers(0, 5, (2500, 61))).astype(np.int8)
-    g[rng.random(g.shape) < greatest] = 64
-    g[rng.random(g.shape) < greatest / 2] = -64
+    magnitudes = 2 ** rng.integers(0, 5, (2500, 61))
+    magnitudes[rng.random(magnitudes.shape) < greatest] = 64
+    signs = rng.choice([-1, 1], magnitudes.shape)
+    signs[:, :20], signs[:, 20:40] = 1, -1  # of one sign they overflow sooner
+    g = (signs * magnitudes).astype(np.int8)
     x = np.where(rng.random((2500, 50)) < 0.5, rng.integers(low, high + 1, (2500, 50)), rng.choice([low, high], (2500, 50))).astype(np.int8)
     ops, scale = native.ops_for(tf.zeros(())), np.float32(0.37)
     expected = (x.T.astype(np.int64) @ g.astype(np.int64)).astype(np.float32) * scale

@@ -280,7 +280,7 @@ class ProductOp : public OpKernel {
     const Range gradient_range = range_of(context, gradient), range = range_of(context, other);
     OP_REQUIRES(context, gradient_range.low >= -kGreatestGradientCode && gradient_range.high <= kGreatestGradientCode,
                 InvalidArgument("gradient codes go from -64 to 64"));
-    const int limit = limit_of_pairs(gradient_range, range);
+    const int limit = limit_of_signs(gradient_range, range);
     const float scale = context->input(2).flat<float>()(0) * (float)(1 << range.shift);
     float* const out = result->flat<float>().data();
     const int8_t *const at_a = a.flat<int8_t>().data(), *const at_b = b.flat<int8_t>().data();

@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from hgq import native
+from hgq import native, replicas
 from hgq.errors import ConfigError
 from hgq.gradients import random
 from hgq.gradients.base import GradientQuantizer, Linear, quantized_gradient, register
@@ -78,21 +78,24 @@ class LUQ(GradientQuantizer):
         return quantized_gradient(linear(x, kernel), partial(self._in_hindsight, memory=memory), seed)
 
     def _in_hindsight(self, g: Tensor, seed: Tensor, memory: Any) -> Tensor:
-        expected = self._expected(g, memory)
+        (seen,) = replicas.greatest(tf.reduce_max(tf.abs(g)))
+        expected = self._expected(seen, memory)
         if memory is not None:
-            memory.assign(self.momentum * expected + (1 - self.momentum) * tf.reduce_max(tf.abs(g)))
+            memory.assign(self.momentum * expected + (1 - self.momentum) * seen)
         return self.quantize(g, seed, expected)
 
     def read(self, g: Tensor, kernel: Tensor, seed: Tensor, memory: Any = None) -> Tensor:
-        return self.quantize(g, seed, self._expected(g, memory) if self.remembers else None)
+        return self.quantize(g, seed, self._expected(tf.reduce_max(tf.abs(g)), memory) if self.remembers else None)
 
-    def _expected(self, g: Tensor, memory: Any) -> Tensor:
-        """The greatest magnitude that the last steps lead one to expect; of a first step, its own."""
-        before, seen = tf.zeros(()) if memory is None else tf.convert_to_tensor(memory), tf.reduce_max(tf.abs(g))
+    def _expected(self, seen: Tensor, memory: Any) -> Tensor:
+        """The greatest magnitude that the last steps lead one to expect; of a first step, its own, which is `seen`."""
+        before = tf.zeros(()) if memory is None else tf.convert_to_tensor(memory)
         return tf.where(before > 0, before, seen)
 
     def limit(self, g: Tensor, memory: Any = None) -> Tensor:
-        return self._alpha(self._expected(g, memory)) * 2.0 ** (self.levels - 1) if self.remembers else super().limit(g)
+        return (
+            self._alpha(self._expected(tf.reduce_max(tf.abs(g)), memory)) * 2.0 ** (self.levels - 1) if self.remembers else super().limit(g)
+        )
 
     def _peak(self, g: Tensor) -> Tensor:
         return tf.reduce_max(tf.abs(g), axis=-1 if self.granularity == "row" else None, keepdims=True)

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from hgq import replicas
 from hgq.errors import ConfigError
 from hgq.gradients import Identifier, Scheme, get, serialize
 from hgq.gradients.base import Linear
@@ -77,7 +78,7 @@ class BackwardPass:
         self._draws.assign(draw + uses)
 
         def product(linear: Linear, x: Any, kernel: Any, use: Any = 0) -> Any:
-            seed = tf.stack([tf.constant(self.seed, tf.int32), draw + use])
+            seed = replicas.own_seed(tf.stack([tf.constant(self.seed, tf.int32), draw + use]))
             y = scheme.product(linear, x, kernel, seed, self._memory)
             return y if self.observer is None else _observed(y, partial(self.observer, scheme, linear, x, kernel, seed, self._memory))
 

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from hgq import quantizers
+from hgq import quantizers, replicas
 from hgq.errors import ConfigError
 from hgq.quantizers import Quantizer
 from hgq.quantizers.arguments import check_policy
@@ -54,7 +54,7 @@ class QLayer(keras.layers.Layer):
         if training and (type(self).cost is not QLayer.cost or self._quantizer_costs()):
             cost = self.total_cost()
             self.ebops.assign(tf.stop_gradient(cost))
-            self.add_loss(tf.convert_to_tensor(self.beta) * cost)
+            replicas.add_loss(self, tf.convert_to_tensor(self.beta) * cost)
         return outputs
 
     def forward(self, inputs, training=None):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+from hgq import replicas
 from hgq.errors import ConfigError
 from hgq.layers.base import QLayer, identifier_config
 
@@ -78,7 +79,7 @@ class NormalizingLayer(QLayer):
 
     def _batch_statistics(self, z):
         """Mean and variance of a training batch; moves the moving ones."""
-        mean, variance = tf.nn.moments(z, list(range(len(z.shape) - 1)))
+        mean, variance = replicas.pooled(*tf.nn.moments(z, list(range(len(z.shape) - 1))))
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(tf.convert_to_tensor(moving) * self.momentum + tf.stop_gradient(batch) * (1.0 - self.momentum))
         return mean, variance

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from hgq import quantizers
+from hgq import quantizers, replicas
 from hgq.errors import ConfigError
 from hgq.gradients import serialize as serialize_scheme
 from hgq.ir.trees import tree
@@ -207,7 +207,7 @@ class QRecurrent(QLayer):
         for name, backward in self._backward.items():
             backward.build(self, f"{name}_gradient")
         for quantizer in self._step_quantizers():
-            quantizer.calls = self._shape[0]
+            quantizer.calls, quantizer.looped = self._shape[0], not self.unroll
         self.built = True
 
     def _step_quantizers(self) -> list[Any]:
@@ -236,9 +236,12 @@ class QRecurrent(QLayer):
         if training:
             for quantizer in self._step_quantizers():
                 if getattr(quantizer, "l1", 0.0) and quantizer.calls > 1:
-                    self.add_loss(quantizer.penalty())
+                    replicas.add_loss(self, quantizer.penalty())
         run = self._unrolled if self.unroll else self._looped
         outputs, states = run(tf.transpose(x, (1, 0, 2)), numbers, states)
+        if training and not self.unroll:  # in a loop replicas could not meet
+            for quantizer in self._step_quantizers():
+                quantizer.agree()
         outputs = states[0] if outputs is None else tf.ensure_shape(tf.transpose(outputs, (1, 0, 2)), (None, self._shape[0], self.units))
         return (outputs, *states) if self.return_state else outputs
 

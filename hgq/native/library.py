@@ -16,7 +16,9 @@ from hgq.native import build
 
 log = logging.getLogger("hgq.native")
 
-_IN_GRAPHS: ContextVar[bool] = ContextVar("hgq_native_in_graphs", default=False)
+_IN_GRAPHS: ContextVar[bool | None] = ContextVar("hgq_native_in_graphs", default=None)
+_LATEST: list[bool] = [False]
+"""What was said last, on any thread: a strategy of `tf.distribute` traces each replica on a thread of its own, where nothing was said."""
 
 
 @contextmanager
@@ -27,9 +29,11 @@ def in_graphs(allowed: bool = True) -> Iterator[None]:
         allowed: False forbids them again, inside of another one.
     """
     token = _IN_GRAPHS.set(allowed)
+    _LATEST.append(allowed)
     try:
         yield
     finally:
+        _LATEST.pop()
         _IN_GRAPHS.reset(token)
 
 
@@ -37,10 +41,17 @@ def ops_for(x: Any) -> Any | None:
     """The native ops, if they may be used now for a tensor like `x`; None: use the reference."""
     import tensorflow as tf
 
-    if x.dtype != tf.float32 or not (tf.executing_eagerly() or _IN_GRAPHS.get()) or build.switched_off():
+    if x.dtype != tf.float32 or not (tf.executing_eagerly() or _allowed()) or build.switched_off():
         return None
     loaded = _loaded()
     return loaded[0] if loaded else None
+
+
+def _allowed() -> bool:
+    import tensorflow as tf
+
+    said = _IN_GRAPHS.get()
+    return _LATEST[-1] if said is None and tf.distribute.has_strategy() else bool(said)
 
 
 def instructions() -> str | None:

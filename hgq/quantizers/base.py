@@ -53,6 +53,7 @@ class Quantizer(keras.layers.Layer):
         default_granularity: By place.
         constant: Whether it quantizes weights or biases, not data.
         calls: How often one training step calls it; a layer that uses it once for each time step says so.
+        looped: Whether the layer calls it in a loop, where replicas cannot meet, and has them `agree` behind it.
 
     Raises:
         ConfigError: an argument means nothing, or the class has no use at this place.
@@ -60,6 +61,7 @@ class Quantizer(keras.layers.Layer):
 
     places: ClassVar[tuple[str, ...]] = tuple(PLACES)
     calls: int = 1
+    looped: bool = False
     default_granularity: ClassVar[dict[str, str]] = {name: place.granularity for name, place in PLACES.items()}
 
     def __init__(self, *, place: str | None = None, granularity: str | None = None, **kwargs) -> None:
@@ -81,6 +83,9 @@ class Quantizer(keras.layers.Layer):
     def tracks_range(self) -> bool:
         """Whether the range is state that data sets: what calibration is for."""
         return False
+
+    def agree(self) -> None:
+        """Have all replicas of a distributed step (`hgq.replicas`) take the same tracked state. A quantizer of constants tracks none."""
 
     def build_for(self, constant) -> None:
         """Build for this weight variable, from whose value the trained numbers may start."""

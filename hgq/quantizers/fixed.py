@@ -12,6 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from hgq import replicas
 from hgq.errors import ConfigError
 from hgq.numerics import Fixed, Ints, Rounding
 from hgq.quantizers import ops
@@ -207,9 +208,18 @@ class FixedQuantizer(Quantizer):
         self._move_range(tf.maximum(tf.convert_to_tensor(self._k) * self._seen, k), tf.maximum(tf.convert_to_tensor(self._i) - decay, i))
 
     def _move_range(self, k, i) -> None:
+        if not self.looped:
+            k, i = replicas.greatest(k, i)
         self._i.assign(i)
         self._k.assign(k)
         self._seen.assign(1.0)
+
+    def agree(self) -> None:
+        """Have all replicas take the range that covers the data of all, after a loop in which each followed its own."""
+        if self.tracks_range and replicas.count() > 1:
+            k, i = replicas.greatest(tf.convert_to_tensor(self._k), tf.convert_to_tensor(self._i))
+            self._i.assign(i)
+            self._k.assign(k)
 
     # ---- native ops ----------------------------------------
 
@@ -241,7 +251,7 @@ class FixedQuantizer(Quantizer):
         """Quantize; in training, first move a tracked range."""
         x = tf.cast(tf.convert_to_tensor(inputs), tf.float32)
         if training and self.l1 and self.calls == 1:
-            self.add_loss(self.penalty())
+            replicas.add_loss(self, self.penalty())
         covered = self.constant or training or self._observing
         if self.tracks_range and self._observing:
             self._observe(x)
@@ -294,7 +304,7 @@ class FixedQuantizer(Quantizer):
         """Two integers no call had before. A `keras.random.SeedGenerator` would do, but ``model.save`` forgets where it was."""
         draw = tf.convert_to_tensor(self._draws)
         self._draws.assign(draw + 1)
-        return tf.stack([tf.constant(self.seed, tf.int32), draw])
+        return replicas.own_seed(tf.stack([tf.constant(self.seed, tf.int32), draw]))
 
     def _continuous_width(self):
         if self.parametrization == "kbi":

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from hgq import replicas
 from hgq.errors import ConfigError, FreezeError
 from hgq.numerics import Fixed, Ints
 from hgq.quantizers import ops
@@ -102,11 +103,22 @@ class SawbQuantizer(Quantizer):
     def _follow(self, x) -> None:
         """Move the averages; the first batch sets them."""
         square, magnitude, highest, sign = (tf.cast(part, tf.float32) for part in self._moments(x))
+        if not self.looped:
+            square, magnitude, (highest, sign) = replicas.mean(square), replicas.mean(magnitude), replicas.greatest(highest, sign)
         kept = self.momentum * tf.convert_to_tensor(self._seen)
         for variable, new in ((self._square, square), (self._magnitude, magnitude), (self._highest, highest)):
             variable.assign(kept * tf.convert_to_tensor(variable) + (1.0 - kept) * new)
         self._sign.assign(tf.maximum(tf.convert_to_tensor(self._sign), sign))
         self._seen.assign(1.0)
+
+    def agree(self) -> None:
+        """Have all replicas take the same averages, after a loop in which each followed its own data."""
+        if not self.constant and replicas.count() > 1:
+            for variable in (self._square, self._magnitude):
+                variable.assign(replicas.mean(tf.convert_to_tensor(variable)))
+            highest, sign = replicas.greatest(tf.convert_to_tensor(self._highest), tf.convert_to_tensor(self._sign))
+            self._highest.assign(highest)
+            self._sign.assign(sign)
 
     def _steps(self, x):
         """The scale, its inverse, and the ends of the range in units of the scale."""

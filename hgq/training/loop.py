@@ -65,6 +65,11 @@ class Loop:
 
         self._compiled, self._epochs = compiled, dict[bool, Callable[..., None]]()
         self._predict, self._costs = predict, costs
+        # Optimizer and metrics make their variables at first use. Inside of the step that would mean to trace it twice.
+        if not model.optimizer.built:
+            model.optimizer.build(model.trainable_variables)
+        model.compute_metrics(data_x[:1], data_y[:1], model(data_x[:1], training=False))
+        model.reset_metrics()
 
     def run_epoch(self, epoch: int, *, exact_gradients: bool = False) -> dict[str, float]:
         """Train on each sample once; the metrics' means.

@@ -7,6 +7,8 @@ On the jets of the package, `bit_rate` 8 instead of 1 is worth a whole percent o
 
 from __future__ import annotations
 
+import re
+from contextlib import nullcontext
 from typing import Any
 
 import keras
@@ -25,13 +27,23 @@ class _BitRate:
 
     bit_rate: float
 
+    def build(self, variables: Any) -> None:
+        """As in Keras, and outside of the graph that `fit` may be tracing.
+
+        A variable that is made inside of it costs a conditional with two graphs, and all is traced again without them: of the first step of
+        a small conv net that was a third.
+        """
+        with nullcontext() if tf.distribute.has_strategy() else tf.init_scope():
+            super().build(variables)  # type: ignore[misc]
+
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """One variable's update, as Keras calls it."""
         super().update_step(gradient, variable, learning_rate * self.rate_of(variable))  # type: ignore[misc]
 
     def rate_of(self, variable: Any) -> float:
         """By how much this variable's learning rate is multiplied."""
-        name = variable.name.split(":")[0].split("/")[-1]  # Keras hands over TensorFlow's variable, which is called "b:0"
+        # Keras hands over TensorFlow's variable, which is called "b:0", and on another device "b/replica_1:0"
+        name = re.sub(r"/replica_\d+$", "", variable.name.split(":")[0]).split("/")[-1]
         return self.bit_rate if name in BITS else 1.0
 
     def get_config(self) -> dict[str, Any]:

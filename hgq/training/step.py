@@ -129,7 +129,20 @@ class StepModel(keras.Model):
         return self._origin()[1]
 
     def compile(self, optimizer: Any = "rmsprop", *args: Any, **kwargs: Any) -> None:
-        """As in Keras, and begin the method anew. The model without the method is compiled too, with the same optimizer."""
+        """As in Keras, and begin the method anew. The model without the method is compiled too, with the same optimizer.
+
+        Raises:
+            ConfigError: the model was made for several replicas: a method's state would follow each replica's own gradients.
+        """
+        replicas = self.distribute_strategy.num_replicas_in_sync
+        if replicas > 1:
+            raise ConfigError(
+                "This method of training runs on one device.",
+                where=f"model {self.name}, method {STEPS.serialize(self.method)}",
+                expected="one replica",
+                received=f"{replicas} replicas",
+                fix="Make the model outside of the strategy's scope, or train it without the method.",
+            )
         super().compile(optimizer, *args, **kwargs)
         self.model.compile(self.optimizer, *args, **kwargs)
         if not self.optimizer.built:

@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -88,11 +89,7 @@ def test_alone_there_is_nothing_to_agree_on():
 
 @pytest.mark.parametrize(("name", "rate"), [("net/dense/kernel_quantizer/b", 4.0), ("b/replica_1:0", 4.0), ("kernel/replica_1:0", 1.0)])
 def test_bits_are_known_by_name_on_any_replica(name, rate):
-    class Named:
-        pass
-
-    Named.name = name
-    assert BitSGD(0.1, bit_rate=4.0).rate_of(Named()) == rate
+    assert BitSGD(0.1, bit_rate=4.0).rate_of(SimpleNamespace(name=name)) == rate
 
 
 def test_the_optimizer_makes_its_variables_outside_of_the_graph():

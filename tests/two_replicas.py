@@ -18,7 +18,7 @@ tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU"
 from hgq import native  # noqa: E402
 from hgq.errors import ConfigError  # noqa: E402
 from hgq.layers import QGRU, QBatchNormalization, QConcatenate, QConv2D, QDense, QMaxPooling2D  # noqa: E402
-from hgq.quantizers import get  # noqa: E402
+from hgq.quantizers import FixedQuantizer  # noqa: E402
 from hgq.training.optimizers import BitSGD  # noqa: E402
 from hgq.training.step import with_step  # noqa: E402
 
@@ -69,9 +69,9 @@ def trained(replicas: bool, path: str | None = None) -> dict[str, object]:
 def rounded_at_random() -> dict[str, object]:
     """What both replicas make of the same halves by stochastic rounding, how often they drew, and the ops of the graph."""
     with STRATEGY.scope():
-        quantizer = get("data(rounding=S_RND, f0=0, granularity=tensor)", "data", "input_quantizer")
+        quantizer = FixedQuantizer.for_data(rounding="S_RND", f0=0, granularity="tensor", seed=3)
         quantizer.build((None, 64))
-        plain = get("data", "data", "input_quantizer")
+        plain = FixedQuantizer.for_data()
         plain.build((None, 64))
 
     @tf.function

@@ -160,7 +160,9 @@ ON_CONV = """none luq4 hq hlq hlq8 luq3 luq_rn3 luq2 int2_rn luq4_fnt3 none_fnt3
     none_meta_slow metagrad_slow int4_rn int4_rn_ends metagrad_rn_ends metagrad_rn_ends_slow metagrad_rn nvfp4 int4 luq4_smp2
     luq2_smp16 sawb sawb_luq4""".split()
 """The conv net costs twice as much as the MLP: fewer methods, three seeds each …"""
-SEEDS_ON_CONV = {name: 12 for name in ("none", "hq")} | {name: 8 for name in ("luq4", "luq4_fnt3", "none_fnt3", "hlq", "luq2", "int2_rn")}
+SEEDS_ON_CONV = {name: 12 for name in ("none", "hq")} | {
+    name: 8 for name in "luq4 luq4_fnt3 none_fnt3 hlq luq2 int2_rn metagrad_slow metagrad_rn_ends_slow".split()
+}
 """… but for those whose aims three seeds cannot tell."""
 ON_HARDER = "none luq4 int4_rn luq3 luq_rn3 int3 int3_rn luq2 luq2_smp16 int2_rn".split()
 """Where few bits are compared once more: whether unbiased gradients gain little on MNIST because it is easy, or because Adam rescales."""

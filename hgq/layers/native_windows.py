@@ -87,6 +87,17 @@ def _of_kernel(op: tf.Operation, upstream: Tensor) -> tuple[Tensor, Tensor]:
     return _data(gradient, upstream, op, x.shape[1:3]), _result(x, upstream, op)
 
 
+@tf.RegisterGradient("HgqcGreatestGradient")
+def _of_greatest(op: tf.Operation, upstream: Tensor) -> tuple[None, None, Tensor]:
+    """The gradient of a pooling is linear in what comes from above: each window gave to one element, and takes from it."""
+    x, greatest, _ = op.inputs
+    sizes, strides = ([1, *op.get_attr(name), 1] for name in ("sizes", "strides"))
+    taken = tf.raw_ops.MaxPoolGradGrad(
+        orig_input=x, orig_output=greatest, grad=upstream, ksize=sizes, strides=strides, padding="VALID", data_format="NHWC"
+    )
+    return None, None, taken
+
+
 def _result(x: Tensor, kernel: Tensor, op: tf.Operation) -> Tensor:
     return _ops(x).hgqc_convolve(x, kernel, strides=op.get_attr("strides"))
 

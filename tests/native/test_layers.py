@@ -49,16 +49,21 @@ def test_convolutions_and_their_gradients_are_tensorflows(geometry, seed):
 
 @settings(deadline=None, max_examples=30)
 @given(geometry=geometries(), seed=st.integers(0, 2**16))
-def test_the_gradient_of_a_max_pooling_goes_where_tensorflow_sends_it(geometry, seed):
+def test_gradients_of_a_max_pooling_and_their_gradients_go_where_tensorflow_sends_them(geometry, seed):
     shape, (*pool, _, _), strides = geometry
     rng = np.random.default_rng(seed)
     x = tf.nn.relu(whole(rng, max(1, shape[0]), *shape[1:]))  # many are greatest at once
+    above = whole(np.random.default_rng(seed + 1), *x.shape)
     results = []
     for function in (native_windows.max_pool, lambda x, pool, strides: tf.nn.max_pool(x, pool, strides, "VALID")):
-        with tf.GradientTape() as tape:
-            tape.watch(x)
-            y = function(x, tuple(pool), strides)
-        results.append([y, tape.gradient(y, x, whole(np.random.default_rng(seed + 1), *y.shape))])
+        with tf.GradientTape() as second:
+            second.watch(x)
+            with tf.GradientTape() as first:
+                first.watch(x)
+                y = function(x, tuple(pool), strides)
+                loss = tf.reduce_sum(whole(np.random.default_rng(seed + 2), *y.shape) * y**2)
+            of_x = first.gradient(loss, x)
+        results.append([y, of_x, second.gradient(of_x, x, above)])
     for own, peer in zip(*results, strict=True):
         np.testing.assert_array_equal(own, peer)
 

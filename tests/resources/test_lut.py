@@ -30,16 +30,22 @@ def test_signed_digits():
 def test_prices_by_loops():
     digits = np.array([[2, 0, 1], [1, 0, 3], [0, 0, 0]], float)
     bits = np.array([5.0, 3.0, 9.0])
-    a_bit, a_value = lut.prices(digits)
     additions = (3 - 1) + (4 - 1)
     share = (1 + additions / 2 / lut.FITTED.shared) ** -lut.FITTED.exponent  # two rows are alive
-    expected = 0.0
+    expected, linear, saved = 0.0, 0.0, 0.0
     for output in (0, 2):
         terms = digits[:, output].sum()
         for row in range(3):
-            expected += digits[row, output] * (1 - 1 / terms) * share * lut.FITTED.adder * (bits[row] + lut.FITTED.carries)
-            expected += digits[row, output] / terms * lut.FITTED.last * bits[row]
-    assert math.isclose((a_bit * bits[:, None]).sum() + a_value.sum(), expected, rel_tol=1e-12)
+            adder = digits[row, output] * share * lut.FITTED.adder * (bits[row] + lut.FITTED.carries)
+            linear += (1 - 1 / terms) * adder
+            expected += (1 - 1 / terms) * adder + digits[row, output] / terms * lut.FITTED.activation * bits[row]
+            saved += adder
+    for prices, whole in (
+        (lut.prices(digits), expected),
+        (lut.prices(digits, activated=False), linear),
+        (lut.savings(digits), saved),
+    ):
+        assert math.isclose((prices.bit * bits[:, None]).sum() + prices.value.sum(), whole, rel_tol=1e-12)
 
 
 def test_nothing_costs_nothing():
@@ -54,18 +60,43 @@ def dense():
     return model
 
 
-def test_the_charge_has_gradients_in_the_bits(dense):
-    """A weight's price grows with its bits, that of a row with the bits of its data."""
+def test_the_charge_counts_and_its_gradients_are_savings(dense):
+    """The value is that of the prices. A weight's bits feel what it saves, a row's what its digits do, a bias's bits their own."""
     set_resource(dense, "lut")
     layer = dense.layers[0]
-    bits = {"data": layer.input_quantizer._f.value, "kernel": layer.kernel_quantizer._b.value}
+    layer.bias.assign(np.linspace(-1, 1, 9))
+    dead = layer.input_quantizer._f.value
+    dead.assign(tf.where(np.arange(12) == 3, -20.0, dead))  # its weights have digits, and nothing to multiply
+    bits = {"data": dead, "kernel": layer.kernel_quantizer._b.value, "bias": layer.bias_quantizer._f.value}
     with tf.GradientTape() as tape:
         cost = layer.total_cost()
     gradients = tape.gradient(cost, bits)
-    digits = ops.signed_digits(layer.kernel_quantizer(layer.kernel, training=False)).numpy()
-    a_bit, _ = lut.prices(digits)
-    np.testing.assert_allclose(np.ravel(gradients["data"]), a_bit.sum(1), rtol=1e-4)
-    assert np.all((gradients["kernel"] > 0) == (digits > 0))
+    width = layer.input_quantizer.bits((12,)).numpy()
+    assert width[3] == 0
+    digits = ops.signed_digits(layer.kernel_quantizer(layer.kernel, training=False)).numpy() * (width[:, None] > 0)
+    of_bias = layer.bias_quantizer.effective_bits(layer.bias).numpy()
+    counted, saved = lut.prices(digits), lut.savings(digits)
+    value = width @ counted.bit + (width > 0) @ counted.value
+    assert math.isclose(float(cost), value.sum() + lut.FITTED.bias * of_bias.sum(), rel_tol=1e-5)
+    np.testing.assert_allclose(np.ravel(gradients["data"])[width > 0], saved.bit.sum(1)[width > 0], rtol=1e-4)
+    of_kernel = layer.kernel_quantizer.effective_bits(layer.kernel).numpy()
+    whole = saved.bit * width[:, None] + saved.value * (width[:, None] > 0)
+    np.testing.assert_allclose(np.asarray(gradients["kernel"]) * of_kernel, whole, rtol=1e-4)
+    np.testing.assert_allclose(np.asarray(gradients["bias"]), lut.FITTED.bias_saved * (of_bias > 0), rtol=1e-5)
+
+
+def test_a_convolution_knows_which_weights_meet_no_data():
+    """Only the first channel has bits: the weights of the other cost nothing, wherever the window stands."""
+    layer = QConv1D(4, 3, input_quantizer="data(granularity=channel)")
+    model = keras.Sequential([keras.Input((6, 2)), layer])
+    calibrate(model, np.random.default_rng(0).normal(size=(100, 6, 2)))
+    layer.input_quantizer._f.assign(np.array([[[4.0, -20.0]]]))
+    whole = float(total_cost(model, "lut"))
+    kernel = layer.kernel.numpy()
+    kernel[:, 1] = 0
+    layer.kernel.assign(kernel)
+    assert whole > 0
+    assert math.isclose(float(total_cost(model, "lut")), whole, rel_tol=1e-6)
 
 
 def test_it_is_charged_in_training_and_saved(dense, tmp_path):

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+sys.path.insert(0, str(ROOT))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 STORE = ROOT / "benchmarks" / "data" / "lut_or_ebops.json"
@@ -92,7 +92,6 @@ def trained(resource: str, seed: int) -> dict[str, Any]:
 def described(keras_file: Path, hgq_file: Path) -> dict[str, Any]:
     """What a model costs by every formula that needs no synthesis."""
     import keras
-    from lut_price import layers_of
 
     from hgq.estimate import estimate
     from hgq.estimate.ebops import ebops_of
@@ -106,7 +105,6 @@ def described(keras_file: Path, hgq_file: Path) -> dict[str, Any]:
         "ebops": int(ebops_of(graph)),
         "price": round(float(total_cost(model, "lut")), 1),
         "estimate": [round(counts.low), round(counts.value), round(counts.high)],
-        "layers": [[round(value, 2) for value in one[1:]] for one in layers_of(graph, "")],  # for `lut_price.py`
     }
 
 

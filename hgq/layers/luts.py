@@ -10,6 +10,10 @@ import tensorflow as tf
 from hgq.quantizers import ops
 from hgq.resources import lut
 
+STEP = 2.0**-8
+"""LUTs to which prices are rounded: their sums are then exact in float32, up to 65,536 LUTs, and the same in whatever order they are added.
+Models trained side by side (`hgq.sweep.stack`) add in another one than a model alone."""
+
 
 def luts_of_linear(
     linear_cost: Callable[..., Any], bits_x: Any, bits_kernel: Any, bits_bias: Any, kernel: Any, *, activated: bool = True
@@ -34,8 +38,9 @@ def luts_of_linear(
     flat = tf.reshape(digits, (-1, digits.shape[-1]))
 
     def summed(prices: lut.Prices, grows: Any, bias: float) -> Any:
-        a_bit, a_value = (tf.reshape(price, digits.shape) * grows for price in prices)
-        return linear_cost(bits_x, a_bit, None if bits_bias is None else bias * bits_bias) + linear_cost(alive, a_value, None)
+        a_bit, a_value = (tf.reshape(tf.round(price / STEP) * STEP, digits.shape) * grows for price in prices)
+        of_bias = None if bits_bias is None else round(bias / STEP) * STEP * bits_bias
+        return linear_cost(bits_x, a_bit, of_bias) + linear_cost(alive, a_value, None)
 
     grows = tf.math.divide_no_nan(bits_kernel, tf.stop_gradient(bits_kernel))  # 1, with the gradient of the logarithm
     saved = summed(lut.savings(flat, tf.reduce_sum), grows, lut.FITTED.bias_saved)
@@ -44,7 +49,7 @@ def luts_of_linear(
 
 
 def _used(linear_cost: Callable[..., Any], alive: Any, kernel: Any) -> Any:
-    """1 for each weight that multiplies any data with bits, else 0: a formula for EBOPs is linear in the kernel, by how often each is used."""
+    """1 for each weight that meets data with bits, else 0: EBOPs are linear in the kernel, by how often each weight is used."""
     ones = tf.ones_like(kernel)
     with tf.GradientTape() as tape:
         tape.watch(ones)

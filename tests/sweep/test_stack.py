@@ -66,7 +66,8 @@ def together_and_alone(recipe, seeds, epochs):
 
 
 def test_a_stack_trains_to_the_bits_of_training_alone(blobs):
-    recipe = Recipe.from_text(blobs_recipe(blobs.as_posix(), epochs=2).replace("[model]\nwidths = [6]\n", "") + LAYERS)
+    text = blobs_recipe(blobs.as_posix(), epochs=2).replace("[model]\nwidths = [6]\n", "") + LAYERS
+    recipe = Recipe.from_text(text.replace("ebops = 300", "lut = 300"))  # the charge with most ops; it sums fractions
     stack, means, alone = together_and_alone(recipe, [3, 5], epochs=2)
     outputs, costs = stack.predict([one.x_val for _, _, one, _ in alone]), stack.costs()
     stack.pull()

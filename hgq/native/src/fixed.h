@@ -7,6 +7,7 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
+#include <memory>
 #include <vector>
 
 #include "quantize.h"
@@ -62,10 +63,6 @@ struct Parameters {
   float i_low, i_high;
 };
 
-struct Formats {
-  std::vector<float> k, i, f;
-  explicit Formats(int64_t groups) : k(groups), i(groups), f(groups) {}
-};
 
 template <Rounding rounding>
 inline float grid(float x, float f) {
@@ -107,35 +104,81 @@ inline int64_t row_length(int64_t groups, int64_t count) {
   return length;
 }
 
+// Numbers that are written before they are read: a vector would fill them with zeros first.
+class Numbers {
+ public:
+  void resize(int64_t size) { at_.reset(new float[size]), size_ = size; }
+  int64_t size() const { return size_; }
+  float* data() { return at_.get(); }
+  const float* data() const { return at_.get(); }
+  float operator[](int64_t j) const { return at_[j]; }
+  float& operator[](int64_t j) { return at_[j]; }
+
+ private:
+  std::unique_ptr<float[]> at_;
+  int64_t size_ = 0;
+};
+
+struct Formats {
+  Numbers k, i, f;
+  explicit Formats(int64_t groups) { k.resize(groups), i.resize(groups), f.resize(groups); }
+};
+
+// Variables, rounded.
+template <bool kbi>
+inline void formats_of(const float* __restrict k, const float* __restrict i, const float* __restrict width, int64_t n, float* __restrict made_k,
+                       float* __restrict made_i, float* __restrict made_f) {
+  for (int64_t j = 0; j < n; ++j) {
+    made_k[j] = k[j], made_i[j] = std::nearbyint(i[j]);
+    made_f[j] = fraction(std::nearbyint(width[j]), made_i[j], kbi);
+  }
+}
+
 // Constants of the loops, one of each for every element of a row.
 struct Row {
   int64_t length;
-  std::vector<float> scale, step, high, low, top, period, back, k, i, f, dead;
+  Numbers scale, step, high, low, top, period, back, k, dead;
 
   Row(const Formats& formats, const Parameters& p, int64_t row) : length(row) {
-    const int64_t groups = formats.f.size();
-    const bool saturates = p.overflow >= kSaturate, wraps = p.overflow == kWrap || p.overflow == kMirror;
+    const int64_t groups = formats.f.size(), own = std::min(groups, length);
+    const float *const fk = formats.k.data(), *const fi = formats.i.data(), *const ff = formats.f.data();
     scale.resize(length), step.resize(length);
-    if (saturates) high.resize(length), low.resize(length);
-    if (wraps) top.resize(length), period.resize(length), back.resize(length), k.resize(length), dead.resize(length);
-    for (int64_t j = 0; j < std::min(groups, length); ++j) {
-      const float fk = formats.k[j], fi = formats.i[j], ff = formats.f[j];
-      const float power_of_f = power(ff);
-      scale[j] = p.rounding == kRound ? power_of_f + power_of_f : power_of_f;
-      step[j] = power(-ff);
-      if (saturates) {
-        const float end = power(std::max(fi, -ff));
-        high[j] = end - step[j];
-        low[j] = -fk * (p.overflow == kSymmetric ? high[j] : (fi + ff < 0.0f ? 0.0f : end));
-      }
-      if (wraps) {
-        const float n = fi + ff, turn = n + fk + (p.overflow == kMirror ? 1.0f : 0.0f);
-        top[j] = power(n), period[j] = power(turn), back[j] = power(-turn), k[j] = fk;
-        dead[j] = is_dead(fk, fi, ff, p.overflow) ? 0.0f : 1.0f;
+    if (p.rounding == kRound)
+      scales<kRound>(ff, own, scale.data(), step.data());
+    else
+      scales<kTruncate>(ff, own, scale.data(), step.data());
+    if (p.overflow >= kSaturate) {
+      high.resize(length), low.resize(length);
+      if (p.overflow == kSymmetric)
+        ends<kSymmetric>(fk, fi, ff, step.data(), own, high.data(), low.data());
+      else
+        ends<kSaturate>(fk, fi, ff, step.data(), own, high.data(), low.data());
+    }
+    if (p.overflow == kWrap || p.overflow == kMirror) {
+      for (auto* part : {&top, &period, &back, &k, &dead}) part->resize(length);
+      for (int64_t j = 0; j < own; ++j) {
+        const float n = fi[j] + ff[j], turn = n + fk[j] + (p.overflow == kMirror ? 1.0f : 0.0f);
+        top[j] = power(n), period[j] = power(turn), back[j] = power(-turn), k[j] = fk[j];
+        dead[j] = is_dead(fk[j], fi[j], ff[j], p.overflow) ? 0.0f : 1.0f;
       }
     }
     for (auto* part : {&scale, &step, &high, &low, &top, &period, &back, &k, &dead})
-      for (int64_t j = groups; j < (int64_t)part->size(); ++j) (*part)[j] = (*part)[j - groups];
+      for (int64_t j = groups; j < part->size(); ++j) (*part)[j] = (*part)[j - groups];
+  }
+
+ private:
+  template <Rounding rounding>
+  static void scales(const float* __restrict f, int64_t n, float* __restrict scale, float* __restrict step) {
+    for (int64_t j = 0; j < n; ++j) scale[j] = factor<rounding>(power(f[j])), step[j] = power(-f[j]);
+  }
+  template <Overflow overflow>
+  static void ends(const float* __restrict k, const float* __restrict i, const float* __restrict f, const float* __restrict step, int64_t n,
+                   float* __restrict high, float* __restrict low) {
+    for (int64_t j = 0; j < n; ++j) {
+      const float end = power(std::max(i[j], -f[j])), top = end - step[j];
+      high[j] = top;
+      low[j] = -k[j] * (overflow == kSymmetric ? top : (i[j] + f[j] < 0.0f ? 0.0f : end));
+    }
   }
 };
 
@@ -251,6 +294,20 @@ inline void saturate_backward(const float* g, const float* x, float* dx, int64_t
       d_below[j] += below ? up : 0.0f;
       dx[at + j] = above || below ? 0.0f : up;
     }
+  }
+}
+
+// Gradients of i and of the width, from the sums over elements inside of the range, above and below it.
+inline void bits_backward(const Formats& formats, const Parameters& p, const float* __restrict inside, const float* __restrict above,
+                          const float* __restrict below, int64_t n, float* __restrict d_i, float* __restrict d_width) {
+  const float *const __restrict k = formats.k.data(), *const __restrict i = formats.i.data(), *const __restrict f = formats.f.data();
+  const bool symmetric = p.overflow == kSymmetric, kbi = p.kbi;
+  for (int64_t j = 0; j < n; ++j) {
+    const float lower = k[j] * below[j], ends = above[j] - lower;
+    const float of_f = kLn2 * (inside[j] + power(-f[j]) * (symmetric ? ends : above[j]));
+    const float of_i = kLn2 * power(std::max(i[j], -f[j])) * ends;
+    d_width[j] = of_f;
+    d_i[j] = kbi ? of_i - of_f : of_i;
   }
 }
 

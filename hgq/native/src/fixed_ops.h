@@ -54,6 +54,10 @@ class Partial {
   float* of(int64_t block) { return values_.data() + block * blocks_.row; }
   // Sums by group, in the order of blocks.
   void sums(int64_t groups, float factor, float* out) const {
+    if (groups == (int64_t)values_.size()) {  // one number of each
+      for (int64_t j = 0; j < groups; ++j) out[j] = factor * values_[j];
+      return;
+    }
     std::vector<double> totals(groups, 0.0);
     for (int64_t block = 0; block < blocks_.number; ++block) {
       const float* const values = values_.data() + block * blocks_.row;
@@ -135,10 +139,10 @@ class FixedOp : public OpKernel {
         for (int64_t j = 0; j < groups; ++j)
           needed<rounding.value>(low[j], high[j], std::nearbyint(width[j]), p_.kbi, p_.i_low, p_.i_high, &made.k[j], &made.i[j]);
       });
+      for (int64_t j = 0; j < groups; ++j) made.f[j] = fraction(std::nearbyint(width[j]), made.i[j], p_.kbi);
     } else {
-      for (int64_t j = 0; j < groups; ++j) made.k[j] = k[j], made.i[j] = std::nearbyint(i[j]);
+      (p_.kbi ? formats_of<true> : formats_of<false>)(k, i, width, groups, made.k.data(), made.i.data(), made.f.data());
     }
-    for (int64_t j = 0; j < groups; ++j) made.f[j] = fraction(std::nearbyint(width[j]), made.i[j], p_.kbi);
     return made;
   }
 
@@ -363,15 +367,10 @@ class SaturateGradientOp : public FixedOp {
           saturate_backward<rounding.value>(g, at, dx, begin, end, row, d.of(block), d_above.of(block), d_below.of(block));
         });
       });
-      std::vector<float> above(groups), below(groups), inside(groups);
+      Numbers above, below, inside;
+      for (auto* part : {&above, &below, &inside}) part->resize(groups);
       d.sums(groups, 1.0f, inside.data()), d_above.sums(groups, 1.0f, above.data()), d_below.sums(groups, 1.0f, below.data());
-      for (int64_t j = 0; j < groups; ++j) {
-        const float lower = made.k[j] * below[j], ends = above[j] - lower;
-        const float of_f = kLn2 * (inside[j] + power(-made.f[j]) * (p_.overflow == kSymmetric ? ends : above[j]));
-        const float of_i = kLn2 * power(std::max(made.i[j], -made.f[j])) * ends;
-        dw[j] = of_f;
-        di[j] = p_.kbi ? of_i - of_f : of_i;
-      }
+      bits_backward(made, p_, inside.data(), above.data(), below.data(), groups, di, dw);
     });
   }
 };

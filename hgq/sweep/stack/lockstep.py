@@ -46,6 +46,9 @@ def lockstep(trials: Sequence[Trial], out: Path, report: Report) -> None:
             whole.append(trial)
     if runs:
         _train(list(runs.values()))
+        first, *others = runs.values()
+        for run in others:
+            run.loop.borrow(first.loop)
     for trial in whole:
         if caught(trial, report, partial(end, trial)):
             report(Event("done", trial.name))

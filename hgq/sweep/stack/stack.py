@@ -74,7 +74,7 @@ class Stack:
         self._results = self._compiled(first.get_metrics_result)
         self._costs = self._compiled(lambda: costs_of(first))
         self._predictions: dict[Any, Any] = {}
-        self._pull, self._push = self._copier(to_models=True), self._copier(to_models=False)
+        self._model_handles = [[_tensorflow(variable).handle for variable in same] for same in zip(*self._rows, strict=True)]
 
     def _check(self) -> None:
         shapes = [[tuple(variable.shape) for variable in row] for row in self._rows]
@@ -103,27 +103,18 @@ class Stack:
 
         return rows
 
-    def _copier(self, to_models: bool) -> Any:
-        @tf.function(autograph=False)
-        def copy(wanted):
-            each = tf.unstack(wanted, len(self.models))
-            for own, same in zip(self._variables, zip(*self._rows, strict=True), strict=True):
-                present = [_tensorflow(variable) for variable in same]
-                if not to_models:
-                    own.assign(tf.stack([variable.read_value() for variable in present]))
-                    continue
-                for variable, part, choice in zip(present, tf.unstack(own.read_value(), len(self.models)), each, strict=True):
-                    variable.assign(tf.where(choice, part, variable.read_value()))
-
-        return copy
-
     def pull(self, numbers: Sequence[int] | None = None) -> None:
         """Give the models what the stack holds: those with these numbers, or all."""
-        self._pull(tf.constant([numbers is None or number in numbers for number in range(len(self.models))]))
+        wanted = range(len(self.models)) if numbers is None else numbers
+        for own, handles in zip(self._variables, self._model_handles, strict=True):
+            rows = tf.unstack(own.read_value())
+            for number in wanted:
+                tf.raw_ops.AssignVariableOp(resource=handles[number], value=rows[number])
 
     def push(self) -> None:
         """Take what the models hold."""
-        self._push(tf.constant([True] * len(self.models)))
+        for own, handles in zip(self._variables, self._model_handles, strict=True):
+            own.assign(tf.stack([tf.raw_ops.ReadVariableOp(resource=handle, dtype=own.dtype) for handle in handles]))
 
     def run_epoch(self, orders: Sequence[tuple[int, int]]) -> list[dict[str, float]]:
         """Train each model on each of its samples once.

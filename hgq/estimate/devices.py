@@ -32,7 +32,8 @@ class Family:
         ff_per_bit: Flip-flops for each pipeline register bit.
         srl_per_bit: Shift registers in LUTs, at most, for each register bit of a pipeline with stages shorter than two additions.
         period_base_ns: Clock period of a stage without logic.
-        period_per_unit_ns: Added for each unit of adder delay in the longest stage.
+        period_per_unit_ns: Added for each unit of adder delay in the longest stage, in a design of 1,000 LUTs.
+        crowding_ns: Added to that for each factor e that the design is larger, for its routes are longer; it keeps half of it when smaller.
         period_floor_ns: No clock is faster.
         congestion: ``(slope, offset)`` of the period that routing alone asks for, ``slope * ln(LUT) + offset`` ns, or None if unknown.
         period_spread: Factors around the period.
@@ -52,6 +53,7 @@ class Family:
     period_base_ns: float
     period_per_unit_ns: float
     period_floor_ns: float
+    crowding_ns: float
     congestion: tuple[float, float] | None
     period_spread: Interval
     grade: Mapping[str, float]
@@ -167,6 +169,7 @@ def _family(name: str) -> Family:
         period_base_ns=row["period_base_ns"],
         period_per_unit_ns=row["period_per_unit_ns"],
         period_floor_ns=row["period_floor_ns"],
+        crowding_ns=row.get("crowding_ns", 0.0),
         congestion=tuple(row["congestion"]) if "congestion" in row else None,
         period_spread=Interval(*row["period_spread"]),
         grade=row["grade"],

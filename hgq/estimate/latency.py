@@ -45,7 +45,9 @@ class Latency:
 def period(device: Device, stage_depth: float, lut: float) -> Interval:
     """Shortest clock period of a stage of `stage_depth` additions in a design of `lut` LUTs, in ns."""
     family = device.family
-    needs = [family.period_floor_ns, family.period_base_ns + family.period_per_unit_ns * max(stage_depth, 0.0)]
+    crowded = family.period_per_unit_ns + family.crowding_ns * math.log(max(lut, 1.0) / 1000)
+    unit = max(crowded, family.period_per_unit_ns / 2)
+    needs = [family.period_floor_ns, family.period_base_ns + unit * max(stage_depth, 0.0)]
     if family.congestion is not None:
         slope, offset = family.congestion
         needs.append(slope * math.log(max(lut, 1.0)) + offset)

@@ -1,4 +1,5 @@
 // The TensorFlow ops. What they compute is in the headers; here are shapes, scales and threads.
+#include <array>
 #include <cmath>
 #include <cstdint>
 #include <limits>
@@ -277,7 +278,7 @@ class ProductOp : public OpKernel {
     OP_REQUIRES_OK(context, context->allocate_output(0, TensorShape({rows, cols}), &result));
     if (rows * cols == 0) return;
     const Tensor &gradient = kUnsignedA ? b : a, &other = kUnsignedA ? a : b;
-    const Range gradient_range = range_of(context, gradient), range = range_of(context, other);
+    const auto [gradient_range, range] = ranges_of(context, gradient, other);
     OP_REQUIRES(context, gradient_range.low >= -kGreatestGradientCode && gradient_range.high <= kGreatestGradientCode,
                 InvalidArgument("gradient codes go from -64 to 64"));
     const int limit = limit_of_signs(gradient_range, range);
@@ -290,30 +291,34 @@ class ProductOp : public OpKernel {
     OP_REQUIRES(context, depth <= kExactDepth || kContractedFirst, InvalidArgument("more than 2^18 outputs"));
     if (depth <= kExactDepth) {
       const Operand x{at_a, rows, depth, kContractedFirst}, y{at_b, cols, depth, kContractedFirst};
-      product<kUnsignedA>(x, y, range, limit, parallel, [&](int64_t m, int64_t n0, int64_t width, const int32_t* sums) {
-        for (int64_t j = 0; j < width; ++j) out[m * cols + n0 + j] = (float)sums[j] * scale;
-      });
+      product<kUnsignedA>(x, y, range, limit, parallel, Scaled{out, scale});
       return;
     }
     std::vector<int64_t> totals(rows * cols, 0);  // more terms than 32 bits can sum: parts of them, each exact
     for (int64_t k = 0; k < depth; k += kExactDepth) {
       const int64_t part = std::min(kExactDepth, depth - k);
       const Operand x{at_a + k * rows, rows, part, true}, y{at_b + k * cols, cols, part, true};
-      product<kUnsignedA>(x, y, range, limit, parallel, [&](int64_t m, int64_t n0, int64_t width, const int32_t* sums) {
-        for (int64_t j = 0; j < width; ++j) totals[m * cols + n0 + j] += sums[j];
-      });
+      product<kUnsignedA>(x, y, range, limit, parallel, Totals{totals.data()});
     }
     for (int64_t i = 0; i < rows * cols; ++i) out[i] = (float)totals[i] * scale;
   }
 
  private:
-  static Range range_of(OpKernelContext* context, const Tensor& codes) {
-    const int8_t* const at = codes.flat<int8_t>().data();
-    std::vector<Range> parts((codes.NumElements() + kChunk - 1) / kChunk);
-    for_elements(context, codes.NumElements(), 0.1, [&](int64_t begin, int64_t end) { parts[begin / kChunk] = hgqc::range_of(at + begin, end - begin); });
-    Range all;
-    all.shift = 7;
-    for (const Range& part : parts) all.include(part);
+  // Of both tensors in one pass: threads that wait for each other cost as much as a small pass does.
+  static std::array<Range, 2> ranges_of(OpKernelContext* context, const Tensor& first, const Tensor& second) {
+    const int8_t* const at[] = {first.flat<int8_t>().data(), second.flat<int8_t>().data()};
+    const int64_t counts[] = {first.NumElements(), second.NumElements()}, split = (counts[0] + kChunk - 1) / kChunk;
+    std::vector<Range> parts(split + (counts[1] + kChunk - 1) / kChunk);
+    context->device()->tensorflow_cpu_worker_threads()->workers->ParallelFor(parts.size(), kChunk / 3, [&](int64_t from, int64_t to) {
+      for (int64_t part = from; part < to; ++part) {
+        const int tensor = part >= split;
+        const int64_t begin = (part - tensor * split) * kChunk;
+        parts[part] = hgqc::range_of(at[tensor] + begin, std::min(kChunk, counts[tensor] - begin));
+      }
+    });
+    std::array<Range, 2> all;
+    for (Range& range : all) range.shift = 7;
+    for (int64_t part = 0; part < (int64_t)parts.size(); ++part) all[part >= split].include(parts[part]);
     return all;
   }
 };

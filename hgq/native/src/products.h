@@ -49,6 +49,7 @@ inline void sums_of_tile(const uint8_t* a, const uint8_t* b, int64_t depth, cons
 }
 
 // `limit`: see `limit_of_signs`.
+// finish(place, width, sums) gets sums of `width` neighbours in the result, once each; finish.fetch(place) says that they will come.
 // parallel(count, cost, work) calls work(begin, end) on ranges that cover 0 to count, in any order, on any threads; `cost` in nanoseconds.
 template <bool kUnsignedA, class Parallel, class Finish>
 void product(const Operand& a, const Operand& b, const Range& range, int limit, Parallel&& parallel, Finish&& finish) {
@@ -83,8 +84,14 @@ void product(const Operand& a, const Operand& b, const Range& range, int limit, 
           for (int64_t row = first_row; row < end_row; row += kRows) {
             const uint8_t *const at_a = packed_a.get() + row * depth * 4, *const at_b = packed_b.get() + n0 * depth * 4;
             const Panel& gradient = panels[kUnsignedA ? n0 / kCols : row / kRows];
+            const int64_t height = std::min<int64_t>(kRows, end_row - row);
+            for (int64_t i = 0; i < height; ++i) {  // what is read or written behind the tile is fetched meanwhile
+              const int64_t place = (row + i) * cols + n0;
+              if (sums) __builtin_prefetch(sums.get() + place, 1);
+              if (last) finish.fetch(place);
+            }
             sums_of_tile<kUnsignedA>(at_a, at_b, depth, gradient, sum);
-            for (int64_t i = 0; i < std::min<int64_t>(kRows, end_row - row); ++i) {
+            for (int64_t i = 0; i < height; ++i) {
               const int64_t m = row + i;
               int32_t* const line = sum + i * kCols;
               if (!first)
@@ -96,7 +103,7 @@ void product(const Operand& a, const Operand& b, const Range& range, int limit, 
               if (!correction.empty())
                 for (int64_t j = 0; j < width; ++j)
                   line[j] = (int32_t)((uint32_t)line[j] + offset * (uint32_t)correction[kUnsignedA ? n0 + j : m]);
-              finish(m, n0, width, line);
+              finish(m * cols + n0, width, line);
             }
           }
         }
@@ -104,6 +111,25 @@ void product(const Operand& a, const Operand& b, const Range& range, int limit, 
     });
   }
 }
+
+// A product as float32.
+struct Scaled {
+  float* out;
+  float scale;
+  void fetch(int64_t place) const { __builtin_prefetch(out + place, 1); }
+  void operator()(int64_t place, int64_t width, const int32_t* sums) const {
+    for (int64_t j = 0; j < width; ++j) out[place + j] = (float)sums[j] * scale;
+  }
+};
+
+// Adds up parts of a product that 32 bits cannot hold.
+struct Totals {
+  int64_t* out;
+  void fetch(int64_t place) const { __builtin_prefetch(out + place, 1); }
+  void operator()(int64_t place, int64_t width, const int32_t* sums) const {
+    for (int64_t j = 0; j < width; ++j) out[place + j] += sums[j];
+  }
+};
 
 // What gradient codes of one sign may add up to, so that the sum of their products with the other operand's unsigned bytes fits into 16 bits.
 // All codes there can be in such a sum, where these gradients are that small.

@@ -55,6 +55,7 @@ class QLayer(keras.layers.Layer):
             cost = self.total_cost()
             self.ebops.assign(tf.stop_gradient(cost))
             replicas.add_loss(self, tf.convert_to_tensor(self.beta) * cost)
+            outputs = _after(cost, outputs)
         return outputs
 
     def forward(self, inputs, training=None):
@@ -116,6 +117,17 @@ class QLayer(keras.layers.Layer):
                 received=str(tuple(input_shape)),
             )
         return shape
+
+
+def _after(cost, outputs):
+    """`outputs`, which are there only once the cost is.
+
+    The cost reads variables that the training step goes on to change. TensorFlow's graph optimizer may drop the order of such a read and an
+    update, believing another path to imply it that it removes later (`dependency_optimization`, seen with 2.21); then the cost is now and
+    then that of the variables after the step. All updates need the outputs: this path stays.
+    """
+    with tf.control_dependencies([cost]):
+        return tf.nest.map_structure(tf.identity, outputs)
 
 
 RESOURCES = ("ebops", "lut")

@@ -1,10 +1,13 @@
 """Synthesise a corpus of designs by Yosys, and keep what each took beside what decides it: the evidence behind `hgq.estimate.fit`.
 
     python benchmarks/synth_corpus.py                     every design that the store lacks
-    python benchmarks/synth_corpus.py --part 0/2          the first of two halves, for a second process (own --store, then --merge)
+    python benchmarks/synth_corpus.py --workers 4         four at a time, each design in a process of its own
+    python benchmarks/synth_corpus.py --workers ray       on Ray (ray://HOST:PORT: that cluster), whose machines all have this repository
+    python benchmarks/synth_corpus.py --part 0/2          the first of two halves, elsewhere (own --store, then --merge)
     python benchmarks/synth_corpus.py --only dense --list
 
-A row: family, seed, target, clock, cells; alkaid's cost, EBOPs, and the counts of `hgq.converters.rtl.logic`. Interrupt at will.
+A row: family, seed, target, clock, cells; alkaid's cost, EBOPs, and the counts of `hgq.converters.rtl.logic`. Interrupt at will: the store
+has every row that is done, and the next call makes what it lacks. A process or machine that dies loses its row alone.
 """
 
 from __future__ import annotations
@@ -12,9 +15,13 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 import sys
+import tempfile
 import time
 import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -93,6 +100,57 @@ def measure(name: str, seed: int, target: str, route: bool) -> dict[str, Any]:
     return row
 
 
+# ---- many at a time ----------------------------------------------------------------------------------------------------------------------
+
+Item = tuple[str, int, str]
+
+
+def rows_of(items: list[Item], route: bool, workers: str) -> Iterator[tuple[Item, dict[str, Any] | str]]:
+    """Each item with its row, or why there is none, as they come."""
+    if workers == "1":
+        for item in items:
+            try:
+                yield item, measure(*item, route)
+            except Exception as error:
+                yield item, f"{type(error).__name__}: {error}"
+    elif workers.isdigit():
+        with ThreadPoolExecutor(int(workers)) as pool:
+            under_way = {pool.submit(apart, item, route): item for item in items}
+            try:
+                for ended in as_completed(under_way):
+                    yield under_way[ended], ended.result()
+            finally:
+                pool.shutdown(wait=False, cancel_futures=True)
+    else:
+        yield from on_ray(items, route, workers)
+
+
+def apart(item: Item, route: bool) -> dict[str, Any] | str:
+    """A row by a process of its own: whatever it does to itself, the others go on."""
+    with tempfile.TemporaryDirectory() as folder:
+        store = Path(folder) / "row.json"
+        command = [sys.executable, __file__, "--only", f"^{re.escape(item[0])}$", "--seed", str(item[1]), "--target", f"^{item[2]}$"]
+        done = subprocess.run([*command, "--store", str(store), *(["--route"] if route else [])], capture_output=True, text=True)
+        rows = read(store)
+    return rows[0] if rows else f"exit code {done.returncode}: {done.stderr[-300:]}"
+
+
+def on_ray(items: list[Item], route: bool, address: str) -> Iterator[tuple[Item, dict[str, Any] | str]]:
+    """A task for each row."""
+    import ray  # pyright: ignore[reportMissingImports]
+
+    ray.init(address=None if address == "ray" else address, **({"include_dashboard": False} if address == "ray" else {}))
+    task = ray.remote(num_cpus=1, max_retries=1)(apart)
+    under_way = {task.remote(item, route): item for item in items}
+    while under_way:
+        (ended,), _ = ray.wait(list(under_way))
+        item = under_way.pop(ended)
+        try:
+            yield item, ray.get(ended)
+        except ray.exceptions.RayError as error:
+            yield item, str(error).splitlines()[0]
+
+
 def key(row: dict[str, Any]) -> tuple[str, int, str]:
     return row["family"], row["seed"], row["target"]
 
@@ -111,6 +169,8 @@ def write(path: Path, rows: list[dict[str, Any]]) -> None:
 def main(
     only: Annotated[str, typer.Option(help="Families that match this.")] = "",
     target: Annotated[str, typer.Option(help="Targets that match this.")] = "",
+    seed: Annotated[int | None, typer.Option(help="Designs of this seed.")] = None,
+    workers: Annotated[str, typer.Option(help="N processes, or ray, or ray://HOST:PORT.")] = "1",
     part: Annotated[str, typer.Option(help="K/N: the K-th of N parts of the list.")] = "0/1",
     store: Annotated[Path, typer.Option(help="Where the rows go.")] = STORE,
     merge: Annotated[list[Path] | None, typer.Option(help="Stores to take rows from, instead of measuring.")] = None,
@@ -129,21 +189,20 @@ def main(
         return
     done = {key(row) for row in rows}
     number, count = (int(piece) for piece in part.split("/"))
-    todo = [item for index, item in enumerate(wanted(only)) if item not in done and re.search(target, item[2]) and index % count == number]
+    asked = [item for item in wanted(only) if re.search(target, item[2]) and seed in (None, item[1])]
+    todo = [item for index, item in enumerate(asked) if item not in done and index % count == number]
     if list_only:
         print(f"{len(done)} rows, {len(todo)} missing:", *(" ".join(map(str, item)) for item in todo), sep="\n")
         return
-    for index, item in enumerate(todo):
-        start = time.monotonic()
-        try:
-            row = measure(*item, route)
-        except Exception as error:
-            print(f"{item}: {type(error).__name__}: {error}", file=sys.stderr)
+    start = time.monotonic()
+    for index, (item, row) in enumerate(rows_of(todo, route, workers)):
+        if isinstance(row, str):
+            print(f"{item}: {row}", file=sys.stderr)
             continue
         rows.append(row)
         write(store, rows)
         print(
-            f"[{index + 1}/{len(todo)}] {item} cost {row['cost']:.0f} LUT {row.get('lut')} {time.monotonic() - start:.1f} s",
+            f"[{index + 1}/{len(todo)}] {item} cost {row['cost']:.0f} LUT {row.get('lut')}, {time.monotonic() - start:.1f} s so far",
             file=sys.stderr,
             flush=True,
         )

@@ -148,6 +148,7 @@ class TrainSection(Section):
         loss: ``crossentropy`` (labels are classes) or ``mse``.
         seed: Of everything random: initial weights, order of samples, dropout, stochastic rounding.
         jit_compile: Compile the training step with XLA; right for dense networks on a CPU, wrong for convolutions there.
+        devices: How many devices share each batch, or ``"all"`` that there are: docs/distributed.md.
         beta: Weight of one EBOP in the loss: a number, or knots of a piecewise schedule. None where a budget steers it.
         gradients: How the backward pass of layers with a kernel computes gradients, as `hgq.gradients.get` takes it, such as ``luq4``;
             None for full precision. A rule may say otherwise for some layers.
@@ -169,6 +170,7 @@ class TrainSection(Section):
     loss: Literal["crossentropy", "mse"] = "crossentropy"
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 1
     jit_compile: bool = True
+    devices: Positive | Literal["all"] = 1
     beta: Annotated[float, Field(ge=0)] | list[Knot] | None = None
     gradients: str | None = None
     step: str | None = None

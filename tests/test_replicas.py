@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import os
 import re
@@ -16,6 +17,9 @@ import pytest
 import tensorflow as tf
 
 from hgq import replicas
+from hgq.errors import ConfigError
+from hgq.ir import file
+from hgq.training.devices import strategy_of
 from hgq.training.optimizers import BitSGD
 
 PROGRAM = Path(__file__).with_name("two_replicas.py")
@@ -23,17 +27,16 @@ TRACKED = re.compile(r"/(k|seen|ebops|draws|sign|highest|gradient_draws)$")
 """Numbers that are equal to the last bit: they are maxima, counters, or made of equal ones."""
 
 
+def program(*arguments):
+    env = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run([sys.executable, str(PROGRAM), *map(str, arguments)], capture_output=True, text=True, env=env, timeout=900)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    path = tmp_path_factory.mktemp("replicas") / "two.keras"
-    env = {
-        **os.environ,
-        "TF_CPP_MIN_LOG_LEVEL": "3",
-        "PYTHONPATH": os.pathsep.join([str(PROGRAM.parents[1]), os.environ.get("PYTHONPATH", "")]),
-    }
-    done = subprocess.run([sys.executable, str(PROGRAM), str(path)], capture_output=True, text=True, env=env, timeout=600)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return json.loads(program("fit", tmp_path_factory.mktemp("replicas") / "two.keras").splitlines()[-1])
 
 
 @pytest.mark.slow
@@ -75,8 +78,10 @@ def test_native_ops_are_used_on_the_threads_of_replicas(found):
 
 
 @pytest.mark.slow
-def test_a_method_that_owns_the_step_is_refused(found):
-    assert "one device" in found["refused"] and "2 replicas" in found["refused"]
+def test_what_several_devices_cannot_do_is_refused(found):
+    method, xla, uneven = found["refused"]
+    assert "one device" in method and "2 replicas" in method
+    assert "XLA" in xla and "a multiple of 2" in uneven
 
 
 def test_alone_there_is_nothing_to_agree_on():
@@ -104,3 +109,36 @@ def test_the_optimizer_makes_its_variables_outside_of_the_graph():
     step()
     ops = {operation.type for operation in step.get_concrete_function().graph.get_operations()}
     assert optimizer.built and not ops & {"If", "StatelessIf", "VarHandleOp"}
+
+
+@pytest.mark.slow
+def test_a_run_on_two_devices(blobs, tmp_path):
+    program("run", blobs, tmp_path)
+
+    def rows(name, columns):
+        with (tmp_path / name / "history.csv").open() as opened:
+            return [[row[column] for column in columns] for row in csv.DictReader(opened)]
+
+    assert rows("two", ["ebops", "beta", "val_accuracy"]) == rows("one", ["ebops", "beta", "val_accuracy"])
+    losses = [np.array(rows(name, ["loss", "val_loss"]), float) for name in ("one", "two")]
+    assert len(losses[0]) >= 4 and losses[1] == pytest.approx(losses[0], rel=1e-4)
+    assert rows("interrupted", ["epoch", "loss", "ebops"]) == rows("whole", ["epoch", "loss", "ebops"])
+    assert rows("whole", ["loss"]) != rows("two", ["loss"])  # it was not the same training: gradients had four bits
+    graphs = [file.load(tmp_path / name / "model.hgq").digest() for name in ("whole", "interrupted")]
+    assert graphs[0] == graphs[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"devices": 99, "batch_size": 99, "jit_compile": False}, "not so many devices"),
+        ({"devices": 1, "batch_size": 7, "jit_compile": True}, None),
+        ({"devices": "all", "batch_size": 8, "jit_compile": True}, None),  # of one
+    ],
+)
+def test_devices_are_refused_or_one(arguments, said):
+    if said is None:
+        assert strategy_of(**arguments).num_replicas_in_sync == 1
+    else:
+        with pytest.raises(ConfigError, match=said):
+            strategy_of(**arguments)

@@ -1,4 +1,7 @@
-"""A program of test_replicas.py: trains one model on one device, and again by two replicas, and prints what came of it as JSON.
+"""A program of test_replicas.py: trains on one device, and again by two replicas, and prints what came of it as JSON.
+
+    two_replicas.py fit FILE.keras      by `fit`; writes the file
+    two_replicas.py run DATA.npz OUT    by `hgq.training.train`; run directories in OUT
 
 A process of its own, because a CPU can be cut into several logical devices only before TensorFlow begins.
 """
@@ -8,6 +11,8 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
+from collections.abc import Callable
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -15,14 +20,20 @@ import tensorflow as tf
 
 tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2)
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
 from hgq import native  # noqa: E402
+from hgq.config import Recipe  # noqa: E402
 from hgq.errors import ConfigError  # noqa: E402
 from hgq.layers import QGRU, QBatchNormalization, QConcatenate, QConv2D, QDense, QMaxPooling2D  # noqa: E402
 from hgq.quantizers import FixedQuantizer  # noqa: E402
+from hgq.training import train  # noqa: E402
+from hgq.training.devices import strategy_of  # noqa: E402
 from hgq.training.optimizers import BitSGD  # noqa: E402
 from hgq.training.step import with_step  # noqa: E402
+from tests.blobs import recipe  # noqa: E402
 
-STRATEGY = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])  # one: a second one's messages would be taken for the first's
+STRATEGY = strategy_of("all", batch_size=16, jit_compile=False)
 
 
 def model() -> keras.Model:
@@ -88,17 +99,49 @@ def rounded_at_random() -> dict[str, object]:
     }
 
 
-def refused() -> str:
-    """What is said of a method that owns the step."""
-    with STRATEGY.scope():
-        net = with_step(keras.Sequential([keras.Input((2,)), QDense(1)]), "zigzag")
+def refused() -> list[str]:
+    """What is said of a method that owns the step, of XLA, and of a batch that is uneven."""
+
+    def said(what: Callable[[], object]) -> str:
         try:
-            net.compile("sgd", "mse")
+            what()
         except ConfigError as error:
             return str(error)
-    return ""
+        return ""
+
+    with STRATEGY.scope():
+        net = with_step(keras.Sequential([keras.Input((2,)), QDense(1)]), "zigzag")
+    return [
+        said(lambda: net.compile("sgd", "mse")),
+        said(lambda: strategy_of(2, batch_size=16, jit_compile=True)),
+        said(lambda: strategy_of(2, batch_size=15, jit_compile=False)),
+    ]
+
+
+class Interrupt(keras.callbacks.Callback):
+    """Ctrl-C after the second epoch."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+
+def run(blobs: str, out: str) -> None:
+    """Runs by one device, by two, and by two with an interrupt."""
+    alone = Recipe.from_text(recipe(blobs, epochs=4))
+    asked = alone.changed(train={"devices": 2})
+    train(alone, f"{out}/one", progress=False)
+    train(asked, f"{out}/two", progress=False)
+    asked = asked.changed(train={"gradients": "luq4"})  # draws random numbers, each replica its own
+    train(asked, f"{out}/whole", progress=False)
+    with contextlib.suppress(KeyboardInterrupt):
+        train(asked, f"{out}/interrupted", progress=False, callbacks=[Interrupt()])
+    train(asked, f"{out}/interrupted", progress=False, resume=True)
 
 
 if __name__ == "__main__":
-    found = {"one": trained(False), "two": trained(True, sys.argv[1]), "random": rounded_at_random(), "refused": refused()}
-    print(json.dumps({**found, "native": native.instructions() is not None}))
+    if sys.argv[1] == "run":
+        run(*sys.argv[2:])
+    else:
+        found = {"one": trained(False), "two": trained(True, sys.argv[2]), "random": rounded_at_random(), "refused": refused()}
+        print(json.dumps({**found, "native": native.instructions() is not None}))

@@ -36,6 +36,9 @@ def command(
     finetune: Annotated[
         int | None, typer.Option("--finetune", help="Epochs of exact gradients at the end of each budget.", show_default="the recipe's")
     ] = None,
+    devices: Annotated[
+        str | None, typer.Option("--devices", help='How many GPUs share each batch, or "all".', show_default="the recipe's")
+    ] = None,
     gradient_health: Annotated[
         bool, typer.Option("--gradient-health", help="Measure what --gradients does to each layer, and report it.")
     ] = False,
@@ -71,6 +74,8 @@ def command(
         changes.setdefault("train", {})["step"] = step
     if finetune is not None:
         changes.setdefault("train", {})["finetune"] = finetune
+    if devices is not None:
+        changes.setdefault("train", {})["devices"] = int(devices) if devices.isdigit() else devices
     if gradient_health:
         changes.setdefault("train", {})["gradient_health"] = True
     if samples is not None:
@@ -88,6 +93,7 @@ def command(
             ("gradients", gradients),
             ("step", step),
             ("finetune", finetune),
+            ("devices", devices),
             ("samples", samples),
         )
         if value is not None

@@ -54,7 +54,8 @@ class Together:
         from hgq.sweep.groups import groups
 
         for group in groups(trials):
-            if len(group) > 1 and self._together(group, out, report):
+            alone = any(trial.recipe.train.devices != 1 for trial in group)  # one step is one device's
+            if len(group) > 1 and not alone and self._together(group, out, report):
                 continue
             Here().run(group, out, report)
 

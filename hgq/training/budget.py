@@ -251,7 +251,8 @@ class Budget(keras.callbacks.Callback):
         return ebops
 
     def _speed(self) -> float:
-        rate = float(self.model.optimizer.learning_rate) if getattr(self.model, "optimizer", None) is not None else 1.0
+        optimizer = getattr(self.model, "optimizer", None)
+        rate = 1.0 if optimizer is None else float(keras.ops.convert_to_numpy(optimizer.learning_rate))
         self._fastest = max(self._fastest, rate)
         return rate / self._fastest if self._fastest > 0 else 1.0
 

@@ -57,11 +57,11 @@ class FineTune(keras.callbacks.Callback):
                 where="FineTune",
                 expected="an optimizer with a number as learning rate; callbacks may change it",
             )
-        self._high, self._begun = self.peak or float(optimizer.learning_rate), None
+        self._high, self._begun = self.peak or float(keras.ops.convert_to_numpy(optimizer.learning_rate)), None
 
     def on_epoch_begin(self, epoch, logs=None):
         if self._begun is None and epoch >= self.params["epochs"] - self.epochs:
-            self._begun, self._low = epoch, float(self.model.optimizer.learning_rate)
+            self._begun, self._low = epoch, float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
             self._switch(True)
         self._epoch = epoch
 

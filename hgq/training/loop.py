@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from hgq import native
+from hgq import native, replicas
 from hgq.layers.walk import pause_gradients, qlayers, total_cost
 
 
@@ -31,7 +31,7 @@ class Loop:
     """Runs epochs of a compiled model.
 
     Args:
-        model: Compiled with optimizer, loss and metrics; its ``train_step`` is what runs.
+        model: Compiled with optimizer, loss and metrics; its ``train_step`` is what runs, on the devices for which it was made.
         x, y: All training samples, (n, …).
         batch_size: Samples a step.
         seed: Of the order of samples.
@@ -40,18 +40,20 @@ class Loop:
 
     def __init__(self, model: keras.Model, x: NDArray, y: NDArray, *, batch_size: int, seed: int, jit_compile: bool) -> None:
         self.model, self.samples, self.batch_size, self.seed = model, len(x), batch_size, seed
-        data_x, data_y = tf.constant(x), tf.constant(y)
+        strategy = model.distribute_strategy  # each device holds all data, and takes its share of each batch; one device takes all
+        data = [strategy.experimental_distribute_values_from_function(lambda _, part=part: tf.constant(part)) for part in (x, y)]
 
         def compiled():
             @tf.function(jit_compile=jit_compile, autograph=False)
-            def step(index):
+            def step(index, data_x, data_y):
+                mine = replicas.share(index)
                 with native.in_graphs(not jit_compile):
-                    model.train_step((tf.gather(data_x, index), tf.gather(data_y, index)))
+                    model.train_step((tf.gather(data_x, mine), tf.gather(data_y, mine)))
 
             @tf.function(reduce_retracing=True)
-            def epoch_of(indices):
+            def epoch_of(indices, data_x, data_y):
                 for index in indices:
-                    step(index)
+                    strategy.run(step, args=(index, data_x, data_y))
 
             return epoch_of
 
@@ -64,11 +66,12 @@ class Loop:
             return costs_of(model)
 
         self._compiled, self._epochs = compiled, dict[bool, Callable[..., None]]()
-        self._predict, self._costs = predict, costs
+        self._predict, self._costs, self._data = predict, costs, data
         # Optimizer and metrics make their variables at first use. Inside of the step that would mean to trace it twice.
         if not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
-        model.compute_metrics(data_x[:1], data_y[:1], model(data_x[:1], training=False))
+        outputs = model(tf.constant(x[:1]), training=False)
+        tf.function(lambda: strategy.run(lambda: model.compute_metrics(tf.constant(x[:1]), tf.constant(y[:1]), outputs)))()
         model.reset_metrics()
         self._lender: Loop | None = None
 
@@ -83,7 +86,7 @@ class Loop:
             self._epochs[exact_gradients] = self._compiled()
         pause_gradients(self.model, exact_gradients)
         self.model.reset_metrics()
-        self._epochs[exact_gradients](tf.constant(order(self.seed, epoch, self.samples, self.batch_size)))
+        self._epochs[exact_gradients](tf.constant(order(self.seed, epoch, self.samples, self.batch_size)), *self._data)
         return {name: float(value) for name, value in self.model.get_metrics_result().items()}
 
     def costs(self) -> dict[str, float]:

@@ -25,6 +25,7 @@ from hgq.training.bits import BitHistogram
 from hgq.training.budget import Budget
 from hgq.training.build import build_model
 from hgq.training.deliver import deliver_one
+from hgq.training.devices import strategy_of
 from hgq.training.finetune import triangular
 from hgq.training.firmware import Firmware
 from hgq.training.health import GradientHealth
@@ -72,8 +73,10 @@ class Run:
         keras.utils.set_random_seed(recipe.train.seed)
         self.recipe, self.directory, self.checkpoint = recipe, directory, directory / "checkpoint" / checkpoint.FILE
         self.data = load_data(recipe)
-        self.model = build_model(recipe, self.data)
         section = recipe.train
+        batch = min(section.batch_size, len(self.data.x_train))
+        with strategy_of(section.devices, batch_size=batch, jit_compile=section.jit_compile).scope():
+            self.model = build_model(recipe, self.data)
         self.loop = Loop(
             self.model,
             self.data.x_train,

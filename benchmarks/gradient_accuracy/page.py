@@ -69,18 +69,24 @@ class Measured:
 
     # ---- tables ----------------------------------------
 
-    def schemes(self, *names: Iterable[str]) -> str:
-        """Accuracy and final training loss on both tasks, of methods by name; without those that were not measured."""
+    def schemes(self, *names: Iterable[str], tasks: dict[str, str] | None = None) -> str:
+        """Accuracy and final training loss, of methods by name; without those that were not measured.
+
+        Args:
+            *names: Of methods.
+            tasks: Names of tasks, and what their columns are called.
+        """
+        tasks = tasks or {"mlp": "MNIST", "conv": "CIFAR-10"}
         rows = []
         for name in chain(*names):
-            if not any((task, name) in self.entries for task in ("mlp", "conv")):
+            if not any((task, name) in self.entries for task in tasks):
                 continue
-            method = next(METHODS[task][name] for task in ("mlp", "conv") if name in METHODS[task])
+            method = next(METHODS[task][name] for task in tasks if name in METHODS[task])
             cells = []
-            for task in ("mlp", "conv"):
+            for task in tasks:
                 cells += [percent(self.values(task, name, "accuracy")), spread(self.values(task, name, "loss"), 3)]
             rows.append([method.title, *cells])
-        return table(["gradients", "MNIST, %", "loss", "CIFAR-10, %", "loss"], rows)
+        return table(["gradients", *chain(*([f"{title}, %", "loss"] for title in tasks.values()))], rows)
 
     def look_ahead(self, task: str) -> str:
         """Accuracy, loss and changes of sign of kernels, of methods that were measured."""

@@ -120,34 +120,34 @@ PARTS: Methods = {
     "none_fnt3": Method("float32, then the same 3 epochs", finetune=3),
 }
 RATES = {"low": 0.2, "": 1.0, "high": 3.0}
+METAQUANT = "metagrad(rate=1e-3)"
+"""At the learning rate of MetaQuant's network; the default is a tenth of it."""
 META: Methods = {
     f"{name}{'_' if rate else ''}{rate}": Method(f"{title}{rated}", gradients, ends=gradients == "none", step=step, rate=factor)
     for rate, factor in RATES.items()
     for rated in (f"; learning rate x {factor:g}" if rate else "",)
     for name, title, gradients, step in (
         ("none", "float32", "none", "none"),
-        ("none_meta", "float32 + MetaGrad", "none", "metagrad"),
+        ("none_meta", "float32 + MetaGrad, its rate 0.001", "none", METAQUANT),
         ("int4_ends", "integers, 4 bits, stochastic; first and last layer float32", "int4", "none"),
-        ("metagrad", "MetaGrad (those)", "int4", "metagrad"),
+        ("metagrad", "MetaGrad (those), its rate 0.001", "int4", METAQUANT),
     )
     if rate or name != "none"
 }
 """As the papers do it: the layers at both ends in float32, and each row beside its control, at three learning rates."""
 META_OTHERS: Methods = {
-    "metagrad_luq4": Method(
-        "MetaGrad (LUQ, 4 bits; first and last layer float32), its rate x 0.1", "luq4", ends=False, step="metagrad(rate=1e-4)"
-    ),
-    "none_meta_slow": Method("float32 + MetaGrad, its rate x 0.1", step="metagrad(rate=1e-4)"),
+    "metagrad_luq4": Method("MetaGrad (LUQ, 4 bits; first and last layer float32)", "luq4", ends=False, step="metagrad(rate=1e-4)"),
+    "none_meta_slow": Method("float32 + MetaGrad", step="metagrad(rate=1e-4)"),
     "metagrad_slow": Method(
-        "MetaGrad (integers, 4 bits, stochastic; first and last layer float32), its rate x 0.1",
+        "MetaGrad (integers, 4 bits, stochastic; first and last layer float32)",
         "int4",
         ends=False,
         step="metagrad(rate=1e-4)",
     ),
     "int4_rn_ends": Method("integers, 4 bits, to the nearest; first and last layer float32", "int4_rn", ends=False),
-    "metagrad_rn_ends": Method("MetaGrad (those)", "int4_rn", ends=False, step="metagrad"),
-    "metagrad_rn_ends_slow": Method("MetaGrad (those), its rate x 0.1", "int4_rn", ends=False, step="metagrad(rate=1e-4)"),
-    "metagrad_rn": Method("MetaGrad (integers, 4 bits, to the nearest, in every layer)", "int4_rn", step="metagrad"),
+    "metagrad_rn_ends": Method("MetaGrad (those), its rate 0.001", "int4_rn", ends=False, step=METAQUANT),
+    "metagrad_rn_ends_slow": Method("MetaGrad (those)", "int4_rn", ends=False, step="metagrad(rate=1e-4)"),
+    "metagrad_rn": Method("MetaGrad (integers, 4 bits, to the nearest, everywhere), its rate 0.001", "int4_rn", step=METAQUANT),
 }
 LOOK_AHEAD: Methods = {
     "none": Method("base method", seeds=5),
@@ -187,10 +187,10 @@ JETS: Methods = {
     "hlq": Method("HLQ, rank 8 of 16", "hlq(rank=8)", seeds=1),
     "hq": Method("HLQ, rank 16 of 16", "hq", seeds=1),
     "int4_rn": Method("integers, 4 bits, to the nearest", "int4_rn", seeds=1),
-    "none_meta": Method("float32 + MetaGrad", step="metagrad"),
+    "none_meta": Method("float32 + MetaGrad, its rate 0.001", step=METAQUANT),
     "int4_ends": Method("integers, 4 bits, stochastic; first and last layer float32", "int4", ends=False),
-    "metagrad": Method("MetaGrad (those)", "int4", ends=False, step="metagrad"),
-    "metagrad_rn": Method("MetaGrad (integers, 4 bits, to the nearest, in every layer)", "int4_rn", step="metagrad", seeds=1),
+    "metagrad": Method("MetaGrad (those), its rate 0.001", "int4", ends=False, step=METAQUANT),
+    "metagrad_rn": Method("MetaGrad (integers, 4 bits, to the nearest, everywhere), its rate 0.001", "int4_rn", step=METAQUANT, seeds=1),
     "zigzag": Method("LUQ, 4 bits; forward and backtrack, 1 step in 5", "luq4", step="zigzag(a=0.6, period=5)", seeds=1),
     "finetune": Method("LUQ, 4 bits, then 3 epochs in full precision", "luq4", finetune=3, seeds=1),
 }
@@ -262,20 +262,36 @@ class Target:
         return f"{word}, within noise" if abs(difference - self.limit) < 2 * error else word
 
 
+HARDER = ("mlp", "conv", "pixels", "momentum")
+
+
+def _each(title: str, better: str, worse: str, tasks: tuple[str, ...], **limit: float) -> list[Target]:
+    return [Target(title, task, better, worse, **limit) for task in tasks]
+
+
 def _both(title: str, better: str, worse: str, **limit: float) -> list[Target]:
-    return [Target(title, task, better, worse, **limit) for task in ("mlp", "conv")]
+    return _each(title, better, worse, ("mlp", "conv"), **limit)
 
 
 TARGETS = [
     *_both("LUQ within 1.1 points of float32 at 4 bits", "none", "luq4", at_most=1.1),
     *_both("LUQ + FNT within 0.35 of float32 with the same extra epochs", "none_fnt3", "luq4_fnt3", at_most=0.35),
     *_both("LUQ + FNT within 0.35 of float32 without them", "none", "luq4_fnt3", at_most=0.35),
-    *_both("MetaGrad within 0.7 of float32", "none", "metagrad", at_most=0.7),
-    *_both("MetaGrad on LUQ, its rate x 0.1, within 0.7 of float32", "none", "metagrad_luq4", at_most=0.7),
+    *_both("MetaGrad, integers to the nearest as in the paper, within 0.7 of float32", "none", "metagrad_rn_ends_slow", at_most=0.7),
+    *_both("MetaGrad, stochastic integers, within 0.7 of float32", "none", "metagrad_slow", at_most=0.7),
+    *_both("MetaGrad, stochastic integers, at MetaQuant's rate, 0.001, within 0.7 of float32", "none", "metagrad", at_most=0.7),
+    *_both("MetaGrad on LUQ within 0.7 of float32", "none", "metagrad_luq4", at_most=0.7),
     Target("HLQ at full rank within 0.5 of float32", "mlp", "none", "hq", at_most=0.5),
     Target("HLQ, rank 8 along positions, within 2 of float32", "conv", "none", "hlq", at_most=2.0),
     Target("HLQ, rank 16 along positions, within 0.5 of float32", "conv", "none", "hq", at_most=0.5),
-    *_both("unbiased at least 10 points above nearest, log grid, 3 bits", "luq3", "luq_rn3", at_least=10.0),
+    *_each("unbiased at least 10 points above nearest, log grid, 3 bits", "luq3", "luq_rn3", HARDER, at_least=10.0),
     Target("unbiased at least 10 points above nearest, integers, 3 bits", "mlp", "int3", "int3_rn", at_least=10.0),
-    *_both("unbiased at least 10 points above nearest, 2 bits", "luq2", "int2_rn", at_least=10.0),
+    *_each("unbiased at least 10 points above nearest, 2 bits", "luq2", "int2_rn", HARDER, at_least=10.0),
+    *_each(
+        "unbiased (16 samples) at least 10 points above nearest, 2 bits",
+        "luq2_smp16",
+        "int2_rn",
+        ("mlp", "pixels", "momentum"),
+        at_least=10.0,
+    ),
 ]

@@ -46,7 +46,8 @@ class MetaGrad(TrainStepMethod):
         network: M: ``"gate"``, ``"scalar"``, ``"fc"`` or ``"multifc"``; see `hgq.training.hypernetworks`. The first two start as the
             identity.
         hidden: Units of its hidden layer.
-        rate: Learning rate of its Adam.
+        rate: Learning rate of its Adam. MetaQuant's is 1e-3; the default is a tenth of it, chosen on the networks of docs/gradients.md: at
+            1e-3 the factor on the gradients outgrows a tuned learning rate, and the conv net there loses four points.
         quantize_wgrad: A quantizer of gradients (``"int4_rn"``) for the kernels' own gradients, before M sees them; None leaves them.
             (Layers quantize the gradient of a product's result: what goes into a kernel's gradient, not what comes out.)
         seed: Of the initial parameters; None draws one, which `keras.utils.set_random_seed` decides.
@@ -57,7 +58,7 @@ class MetaGrad(TrainStepMethod):
 
     network: str = "gate"
     hidden: int = 100
-    rate: float = 1e-3
+    rate: float = 1e-4
     quantize_wgrad: str | None = None
     seed: int | None = None
 

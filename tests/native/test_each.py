@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hgq import native
-from hgq.sweep.stack.plan import Part, nodes_of
+from hgq.sweep.stack.plan import Part, gives_the_same, nodes_of
 
 OPS = {
     "product": lambda x, w: tf.matmul(x, w),
@@ -91,6 +91,13 @@ def test_sums_in_the_order_of_threads(ops):
         for whole, own in zip(got, function(tf.constant(x[model]), tf.constant(y[model])), strict=True):
             np.testing.assert_array_equal(whole[model].numpy(), own.numpy())
         np.testing.assert_allclose(got[0][model], x[model].T @ y[model], rtol=1e-3, atol=1e-2)
+
+
+def test_what_the_graph_optimizer_rounds_differently_is_found(ops):
+    """It makes a product with 1/3 of a quotient by 3; 1/4 is exact."""
+    for function, same in ((lambda x: x / 3.0, False), (lambda x: x / 4.0, True), (lambda x: tf.matmul(x, x, transpose_a=True), True)):
+        part, _ = part_of(function, tf.TensorSpec((64, 32)))
+        assert gives_the_same(part, lambda op: list(op.inputs), ops.hgqc_each) is same
 
 
 def test_what_is_wrong_is_said(ops):

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from hgq.sweep.stack import rules
@@ -133,6 +134,46 @@ class Plan:
         asked = [tensor for op in self._ops if op.name not in names for tensor in self.inputs(op)]
         asked += [self.origin(tensor) for tensor in tf.nest.flatten(graph.structured_outputs) if isinstance(tensor, tf.Tensor)]
         return list({tensor.name: tensor for tensor in asked if tensor.op.name in names}.values())
+
+
+def gives_the_same(part: Part, inputs: Callable[[Any], list[Any]], native_op: Any) -> bool:
+    """Whether the native op's bits for a part are those of TensorFlow's graph: tried out here, on random numbers.
+
+    A graph is optimized and, where oneDNN is in use, other kernels are put into it; what is added in which order depends on shapes alone.
+
+    Args:
+        part: Of a plan.
+        inputs: Gives the tensors that an op reads.
+        native_op: ``HgqcEach``.
+    """
+    outer, nodes, results = nodes_of(part, inputs)
+    if not all(rules.known(tensor) for tensor in outer):
+        return False
+    static = [tf.get_static_value(tensor) for tensor in outer]
+    draw = np.random.default_rng(0)
+    values = [
+        tf.constant(static_value)
+        if static_value is not None
+        else tf.cast(draw.normal(size=tensor.shape) * tensor.dtype.is_floating, tensor.dtype)
+        for tensor, static_value in zip(outer, static, strict=True)
+    ]
+
+    @tf.function(autograph=False)
+    def graph(*given: Any) -> list[Any]:
+        made = {
+            tensor.name: tf.constant(fixed) if fixed is not None else value
+            for tensor, value, fixed in zip(outer, given, static, strict=True)
+        }
+        for op in part.ops:
+            outputs = rules.create(op, [made[tensor.name] for tensor in inputs(op)])
+            made |= {tensor.name: output for tensor, output in zip(op.outputs, outputs, strict=True)}
+        return [made[tensor.name] for tensor in part.results]
+
+    with tf.init_scope():
+        types, shapes = [tensor.dtype for tensor in part.results], [tensor.shape for tensor in part.results]
+        all_shared = [True] * len(values)
+        own = native_op(values, made=types, models=1, shared=all_shared, nodes=nodes, results=results, shapes=shapes)
+        return all(np.array_equal(a[0].numpy(), b.numpy(), equal_nan=True) for a, b in zip(own, graph(*values), strict=True))
 
 
 def is_known_shape(op: Any) -> bool:

@@ -6,6 +6,7 @@ ops are made anew, one after the other, with a variable for all models in the pl
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,8 +15,10 @@ import tensorflow as tf
 from hgq import native
 from hgq.errors import ConfigError
 from hgq.sweep.stack import rules
-from hgq.sweep.stack.plan import ASSIGNMENTS, ON_VARIABLES, Part, Plan, is_known_shape, nodes_of
+from hgq.sweep.stack.plan import ASSIGNMENTS, ON_VARIABLES, Part, Plan, gives_the_same, is_known_shape, nodes_of
 from hgq.sweep.stack.values import Value
+
+log = logging.getLogger("hgq.sweep")
 
 
 class Program:
@@ -51,6 +54,10 @@ class Program:
         with native.in_graphs():
             self._native: Any = native.ops_for(tf.TensorSpec((), tf.float32))
         self._plan = Plan(self._graph, captured, joined=self._native is not None)
+        parts = [step for step in self._plan.steps if isinstance(step, Part)]
+        if not all(gives_the_same(part, self._plan.inputs, self._native.hgqc_each) for part in parts):
+            log.info("TensorFlow's graphs have other kernels than the native op of a stack: its data are done op by op.")
+            self._plan = Plan(self._graph, captured, joined=False)
 
     def __call__(self, *inputs: Value) -> Any:
         """The function's results, as `Value`, in its structure. Call it where a graph is traced."""

@@ -77,13 +77,13 @@ def test_the_charge_counts_and_its_gradients_are_savings(dense):
     of_bias = layer.bias_quantizer.effective_bits(layer.bias).numpy()
     counted, saved = lut.prices(digits), lut.savings(digits)
     value = width @ counted.bit + (width > 0) @ counted.value
-    rounded = {"rtol": 0.01}  # to 1/256 LUT
-    np.testing.assert_allclose(float(cost), value.sum() + lut.FITTED.bias * of_bias.sum(), **rounded)
-    np.testing.assert_allclose(np.ravel(gradients["data"])[width > 0], saved.bit.sum(1)[width > 0], **rounded)
+    rounded = 0.01  # to 1/256 LUT
+    np.testing.assert_allclose(float(cost), value.sum() + lut.FITTED.bias * of_bias.sum(), rtol=rounded)
+    np.testing.assert_allclose(np.ravel(gradients["data"])[width > 0], saved.bit.sum(1)[width > 0], rtol=rounded)
     of_kernel = layer.kernel_quantizer.effective_bits(layer.kernel).numpy()
     whole = saved.bit * width[:, None] + saved.value * (width[:, None] > 0)
-    np.testing.assert_allclose(np.asarray(gradients["kernel"]) * of_kernel, whole, **rounded)
-    np.testing.assert_allclose(np.asarray(gradients["bias"]), lut.FITTED.bias_saved * (of_bias > 0), **rounded)
+    np.testing.assert_allclose(np.asarray(gradients["kernel"]) * of_kernel, whole, rtol=rounded)
+    np.testing.assert_allclose(np.asarray(gradients["bias"]), lut.FITTED.bias_saved * (of_bias > 0), rtol=rounded)
 
 
 def test_a_convolution_knows_which_weights_meet_no_data():

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -56,13 +57,18 @@ def targets() -> list[str]:
 def fits(target: str) -> dict[str, tuple[Fit, Unseen]]:
     """By resource. Only few designs have so many products that a relative error of their DSPs says something: hence from one on.
 
-    The LUTs of UltraScale+ are those of Series 7, so its few designs are fitted together with theirs; errors are of its own.
+    The LUTs of UltraScale+ are those of Series 7, so its few designs are fitted together with theirs; errors are of its own, and ranges
+    the wider of both.
     """
     rows = rows_of(target)
     if target == "xcup":
         together = rows + [{**row, "seed": row["seed"] + OTHER_SEEDS} for row in rows_of("xc7")]
-        return {name: (found, unseen.seeds_below(OTHER_SEEDS)) for name, (found, unseen) in _fits(together, target).items()}
+        return {name: _of_its_own(found, unseen.seeds_below(OTHER_SEEDS)) for name, (found, unseen) in _fits(together, target).items()}
     return _fits(rows, target)
+
+
+def _of_its_own(found: Fit, unseen: Unseen) -> tuple[Fit, Unseen]:
+    return replace(found, spread=unseen.spread(False), rough_spread=unseen.spread(True)), unseen
 
 
 def _fits(rows: Sequence[Row], target: str) -> dict[str, tuple[Fit, Unseen]]:

@@ -62,10 +62,12 @@ class Unseen:
     Args:
         ratios: Measured over predicted, by (family, seed).
         rough: Which of them are `is_rough`.
+        among: All designs of the fit, if `ratios` are only some of them: a range then holds what either of them asks for.
     """
 
     ratios: Mapping[tuple[str, int], float]
     rough: frozenset[tuple[str, int]]
+    among: Mapping[tuple[str, int], float] | None = None
 
     def error(self, share: float) -> float:
         """This quantile of the relative error ``|predicted / measured - 1|``."""
@@ -74,16 +76,20 @@ class Unseen:
     def of(self, families: Iterable[str]) -> Unseen:
         """The same for some families only."""
         wanted = set(families)
-        return Unseen({key: ratio for key, ratio in self.ratios.items() if key[0] in wanted}, self.rough)
+        return Unseen({key: ratio for key, ratio in self.ratios.items() if key[0] in wanted}, self.rough, self.among)
 
     def seeds_below(self, limit: int) -> Unseen:
-        """The same for designs of these seeds only."""
-        return Unseen({key: ratio for key, ratio in self.ratios.items() if key[1] < limit}, self.rough)
+        """The same for designs of these seeds only; ranges hold what they or all designs ask for."""
+        return Unseen({key: ratio for key, ratio in self.ratios.items() if key[1] < limit}, self.rough, self.among or self.ratios)
 
     def spread(self, rough: bool, without: str = "") -> Interval:
         """Where `COVERAGE` of designs of this kind lie, those of family `without` left out."""
-        alike = [ratio for key, ratio in self.ratios.items() if (key in self.rough) == rough and key[0] != without]
-        return spread_of(alike) if alike else self.spread(not rough, without)
+        found = [self._spread(designs, rough, without) for designs in (self.ratios, self.among) if designs is not None]
+        return Interval(min(one.low for one in found), 1.0, max(one.high for one in found))
+
+    def _spread(self, designs: Mapping[tuple[str, int], float], rough: bool, without: str) -> Interval:
+        alike = [ratio for key, ratio in designs.items() if (key in self.rough) == rough and key[0] != without]
+        return spread_of(alike) if alike else self._spread(designs, not rough, without)
 
     def coverage(self, families: Iterable[str] | None = None) -> float:
         """Share of designs, of these families or all, that lie in the range which the other families give."""

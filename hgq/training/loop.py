@@ -71,7 +71,7 @@ class Loop:
         if not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
         outputs = model(tf.constant(x[:1]), training=False)
-        tf.function(lambda: strategy.run(lambda: model.compute_metrics(tf.constant(x[:1]), tf.constant(y[:1]), outputs)))()
+        tf.function(lambda: strategy.run(lambda: model.compute_metrics(tf.constant(x[:1]), tf.constant(y[:1]), outputs)), autograph=False)()
         model.reset_metrics()
         self._lender: Loop | None = None
 

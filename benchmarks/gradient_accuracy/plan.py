@@ -191,6 +191,10 @@ JETS: Methods = {
     "int4_ends": Method("integers, 4 bits, stochastic; first and last layer float32", "int4", ends=False),
     "metagrad": Method("MetaGrad (those), its rate 0.001", "int4", ends=False, step=METAQUANT),
     "metagrad_rn": Method("MetaGrad (integers, 4 bits, to the nearest, everywhere), its rate 0.001", "int4_rn", step=METAQUANT, seeds=1),
+    "metagrad_slow": Method(
+        "MetaGrad (integers, 4 bits, stochastic; first and last layer float32)", "int4", ends=False, step="metagrad(rate=1e-4)", seeds=1
+    ),
+    "metagrad_luq4": Method("MetaGrad (LUQ, 4 bits)", "luq4", step="metagrad(rate=1e-4)", seeds=1),
     "zigzag": Method("LUQ, 4 bits; forward and backtrack, 1 step in 5", "luq4", step="zigzag(a=0.6, period=5)", seeds=1),
     "finetune": Method("LUQ, 4 bits, then 3 epochs in full precision", "luq4", finetune=3, seeds=1),
 }

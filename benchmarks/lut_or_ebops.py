@@ -1,10 +1,11 @@
-"""Charging LUTs in the loss against charging EBOPs, at equal accuracy; writes benchmarks/data/lut_or_ebops.json and its page in docs/.
+"""Charging LUTs in the loss against charging EBOPs, at equal accuracy; writes benchmarks/data/lut_or_ebops*.json and their page in docs/.
 
     python benchmarks/lut_or_ebops.py             every run and synthesis that the store lacks; three minutes each on an idle core
+    python benchmarks/lut_or_ebops.py --task letter
     python benchmarks/lut_or_ebops.py --list      what is there
     python benchmarks/lut_or_ebops.py --render    docs/lut-or-ebops.md again, nothing is run
 
-Both sides have one recipe (the jets of the package, `hgq train` as users run it); only the key under ``[budget]`` differs. Each run goes
+Both sides have one recipe (`hgq train` as users run it); only the key under ``[budget]`` differs. Each run goes
 through the same budgets from large to small; each model that it delivers is synthesised by Yosys. Interrupt at will: finished runs and
 single syntheses are kept, and a run with other settings than now is made again.
 """
@@ -28,28 +29,71 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-STORE = ROOT / "benchmarks" / "data" / "lut_or_ebops.json"
+DATA = ROOT / "benchmarks" / "data"
 PAGE = ROOT / "docs" / "lut-or-ebops.md"
-BUDGETS = [2000, 1000, 500, 300, 180, 110]
-"""Of LUTs, and of EBOPs: one EBOP is about a LUT."""
-EPOCHS = 50
-"""Of each budget."""
-SEEDS = (0, 1, 2)
+SHARED = next((folder for folder in (ROOT.parent / "shared" / "data", Path("/work/shared/data")) if folder.is_dir()), Path("shared/data"))
 PART, CLOCK_NS = "xcvu13p-flga2577-2-e", 5.0
 Store = dict[str, dict[str, Any]]
 
 
-def settings(resource: str, seed: int) -> dict[str, Any]:
+class Task(NamedTuple):
+    """What is trained, and where its page looks.
+
+    Args:
+        store: Where results are kept.
+        seeds: Of the runs of each side.
+        budgets: Of LUTs, and of EBOPs: one EBOP is about a LUT.
+        epochs: Of each budget.
+        changes: The rest of the recipe, as far as it is no default; a data set's path is below `SHARED`.
+        accuracies, luts: At which the two sides are compared.
+    """
+
+    store: Path
+    seeds: Sequence[int]
+    budgets: Sequence[int]
+    epochs: int
+    changes: dict[str, dict[str, Any]]
+    accuracies: Sequence[float]
+    luts: Sequence[int]
+
+
+JETS = Task(
+    DATA / "lut_or_ebops.json",
+    range(3),
+    [2000, 1000, 500, 300, 180, 110],
+    50,
+    {},
+    (0.700, 0.690, 0.680, 0.670, 0.660, 0.650),
+    (900, 700, 500, 350, 250, 180, 130),
+)
+LETTER = Task(
+    DATA / "lut_or_ebops_letter.json",
+    range(7),
+    [8000, 4000, 2000],
+    40,
+    {
+        "data": {"path": "uci_keel.npz", **{key: f"letter_{key}" for key in ("x_train", "y_train", "x_test", "y_test")}},
+        "train": {"batch_size": 256, "jit_compile": False},
+    },
+    (0.74, 0.72, 0.70, 0.68, 0.66, 0.64, 0.62),
+    (8000, 6000, 4000, 3000, 2000),
+)
+TASKS = {"jets": JETS, "letter": LETTER}
+STORE = JETS.store
+
+
+def settings(resource: str, seed: int, task: Task = JETS) -> dict[str, Any]:
     """The recipe of a run, as far as it is no default."""
     return {
-        "train": {"epochs": EPOCHS, "seed": seed},
-        "budget": {resource: BUDGETS},
+        **task.changes,
+        "train": {**task.changes.get("train", {}), "epochs": task.epochs, "seed": seed},
+        "budget": {resource: list(task.budgets)},
         "export": {"part": PART, "clock_ns": CLOCK_NS},
     }
 
 
-def runs() -> list[tuple[str, int]]:
-    return [(resource, seed) for seed in SEEDS for resource in ("lut", "ebops")]
+def runs(task: Task = JETS) -> list[tuple[str, int]]:
+    return [(resource, seed) for seed in task.seeds for resource in ("lut", "ebops")]
 
 
 def key_of(resource: str, seed: int) -> str:
@@ -66,27 +110,28 @@ def write(store: Store, path: Path) -> None:
     write_file_atomically(path, json.dumps(dict(sorted(store.items())), indent=1) + "\n", force=True)
 
 
-def folder_of(resource: str, seed: int) -> Path:
+def folder_of(resource: str, seed: int, task: Task = JETS) -> Path:
     """Where the models of a run are kept, for their synthesis."""
     from hgq import cache
 
-    return cache.folder("benchmarks", "lut_or_ebops", f"{resource}_{seed}")
+    return cache.folder("benchmarks", task.store.stem, f"{resource}_{seed}")
 
 
-def trained(resource: str, seed: int) -> dict[str, Any]:
+def trained(resource: str, seed: int, task: Task = JETS) -> dict[str, Any]:
     """One run: its settings, and what it delivered for each budget."""
     from hgq.config import Recipe
     from hgq.training import train
 
-    folder = folder_of(resource, seed)
+    folder, asked = folder_of(resource, seed, task), settings(resource, seed, task)
     shutil.rmtree(folder, ignore_errors=True)
-    result = train(Recipe.from_dict(settings(resource, seed)), folder, progress=False)
+    data = {"data": {**asked["data"], "path": str(SHARED / asked["data"]["path"])}} if "data" in asked else {}
+    result = train(Recipe.from_dict({**asked, **data}), folder, progress=False)
     points = [
         {"budget": point.budget, "within": point.within, "val": point.val, "test": point.test, "test_samples": point.test_samples,
          **described(folder / point.keras_file, folder / point.hgq_file)}
         for point in result.points
     ]  # fmt: skip
-    return {"settings": settings(resource, seed), "epochs": result.epochs, "seconds": result.seconds, "points": points}
+    return {"settings": asked, "epochs": result.epochs, "seconds": result.seconds, "points": points}
 
 
 def described(keras_file: Path, hgq_file: Path) -> dict[str, Any]:
@@ -110,12 +155,12 @@ def described(keras_file: Path, hgq_file: Path) -> dict[str, Any]:
     }
 
 
-def synthesised(resource: str, seed: int, budget: float) -> dict[str, Any]:
+def synthesised(resource: str, seed: int, budget: float, task: Task = JETS) -> dict[str, Any]:
     """What Yosys makes of one delivered model."""
     from hgq.ir import file
     from hgq.synth import synthesise
 
-    found = synthesise(file.load(folder_of(resource, seed) / "budgets" / f"{budget:.0f}" / "model.hgq"), PART, CLOCK_NS)
+    found = synthesise(file.load(folder_of(resource, seed, task) / "budgets" / f"{budget:.0f}" / "model.hgq"), PART, CLOCK_NS)
     net = found.netlist
     return {"lut": net.lut, "ff": net.ff, "carry": net.carry, "cycles": found.cycles, "tool": found.tool}
 
@@ -150,8 +195,9 @@ class Front(NamedTuple):
 
 def fronts(store: Store) -> dict[int, tuple[Front, Front]]:
     """By seed: charging LUTs, and charging EBOPs."""
-    lut, ebops = ({seed: store.get(key_of(name, seed)) for seed in SEEDS} for name in ("lut", "ebops"))
-    return {seed: (Front.of(a["points"]), Front.of(b["points"])) for seed in SEEDS if (a := lut[seed]) and (b := ebops[seed])}
+    seeds = sorted({int(key.split("/")[1]) for key in store})
+    lut, ebops = ({seed: store.get(key_of(name, seed)) for seed in seeds} for name in ("lut", "ebops"))
+    return {seed: (Front.of(a["points"]), Front.of(b["points"])) for seed in seeds if (a := lut[seed]) and (b := ebops[seed])}
 
 
 def ratios(store: Store, accuracy: float) -> list[float]:
@@ -172,10 +218,8 @@ def mean(values: Sequence[float]) -> tuple[float, float]:
     return float(known.mean()), float(known.std(ddof=1) / np.sqrt(len(known)))
 
 
-ACCURACIES = (0.700, 0.690, 0.680, 0.670, 0.660, 0.650)
-LUTS = (900, 700, 500, 350, 250, 180, 130)
 LARGE = 500
-"""LUTs from which on a model is large here."""
+"""LUTs from which on a model of jets is large."""
 
 
 HOW = """\
@@ -200,54 +244,32 @@ the bits of *its* data, not of the data before, is not: a layer does not know wh
 the next thing to try.""".splitlines()
 
 
-def page(store: Store) -> str:
-    """docs/lut-or-ebops.md."""
-    seeds = list(fronts(store))
-    points = [(name, seed, point) for name, seed in runs() if seed in seeds for point in store[key_of(name, seed)]["points"]]
-    tools = sorted({point["tool"] for _, _, point in points if "tool" in point})
-    samples = points[0][2]["test_samples"]
-    error = 100 * np.sqrt(0.7 * 0.3 / samples)
+def page(store: Store, letter: Store) -> str:
+    """docs/lut-or-ebops.md: the stores of both tasks."""
+    points = _points_of(store)
+    tools = sorted({point["tool"] for one in (store, letter) for _, _, point in _points_of(one) if "tool" in point})
+    samples, others = points[0][2]["test_samples"], _points_of(letter)[0][2]["test_samples"]
     out = [
         "# Charging LUTs or EBOPs",
         "",
-        "Written by `benchmarks/lut_or_ebops.py`. The jets of the package and a network of 16-64-32-32-5: `hgq train` with",
-        f"`budget.lut`, or with `budget.ebops` and the recipe otherwise the same; {EPOCHS} epochs for each budget, seeds",
-        f"{', '.join(map(str, seeds))}. Each model that is delivered is synthesised for {PART} by {', '.join(tools)}.",
-        f"Accuracy is that of the {samples:,} test jets, with which nothing was chosen. One standard error of an accuracy is",
-        f"{error:.1f} points; both sides see the same jets.",
+        "Written by `benchmarks/lut_or_ebops.py`. `hgq train` with `budget.lut`, or with `budget.ebops` and the recipe otherwise the",
+        f"same, on two tasks. Each model that is delivered is synthesised for {PART}",
+        f"by {', '.join(tools)}. Accuracies are those of test samples, with which nothing was chosen; both sides see the same.",
         "",
-        "## At equal accuracy",
+        f"**Letters** (UCI, 16 numbers of each image, 26 classes; a network of 16-64-32-32-26, {LETTER.epochs} epochs for each",
+        f"budget): every LUT counts, since accuracy rises with them all the way. {others:,} test samples: one standard error of",
+        f"an accuracy is {_error(0.7, others):.1f} points, which are worth some 5 % of the LUTs.",
         "",
-        "LUTs when LUTs are charged, over LUTs when EBOPs are: on the line between neighbouring models of a run, without those",
-        "that another one beats in both. Below 1, charging LUTs is better.",
+        f"**Jets** of the package (16-64-32-32-5, {JETS.epochs} epochs for each budget): small networks, and hardly more accuracy",
+        f"from 500 LUTs up. {samples:,} test samples: one standard error is {_error(0.7, samples):.1f} points.",
         "",
-        f"| accuracy | {' | '.join(f'seed {seed}' for seed in seeds)} | geometric mean |",
-        f"|---|{'---|' * len(seeds)}---|",
-    ]
-    for accuracy in ACCURACIES:
-        found = ratios(store, accuracy)
-        out.append(f"| {accuracy:.1%} | {' | '.join(map(_ratio, found))} | {_ratio(_geometric(found))} |")
-    by_seed = [_geometric([ratios(store, accuracy)[at] for accuracy in ACCURACIES]) for at in range(len(seeds))]
-    centre, error = mean(np.log(by_seed).tolist())  # the accuracies of a seed go together, so its mean is one value
-    out += [
+        "## Letters",
         "",
-        f"Over all of them: **{np.exp(centre):.2f}**. With one standard error, from the scatter of the {len(by_seed)} seeds,",
-        f"{np.exp(centre - error):.2f} to {np.exp(centre + error):.2f}: {_verdict(centre, error)}.",
+        *_compared(letter, LETTER),
         "",
-        "## At equal LUTs",
+        "## Jets",
         "",
-        "Accuracy when LUTs are charged less accuracy when EBOPs are, in points:",
-        "",
-        f"| LUT | {' | '.join(f'seed {seed}' for seed in seeds)} | mean |",
-        f"|---|{'---|' * len(seeds)}---|",
-    ]
-    for lut in LUTS:
-        found = gains(store, lut)
-        centre, error = mean(found)
-        out.append(
-            f"| {lut:,} | {' | '.join(map(_points, found))} | {_points(centre)}{'' if error != error else f' ± {100 * error:.2f}'} |"
-        )
-    out += [
+        *_compared(store, JETS),
         "",
         "## What was charged, and what was built",
         "",
@@ -257,23 +279,66 @@ def page(store: Store) -> str:
         "",
         "## Every model",
         "",
-        "| charged | seed | budget | LUT | EBOPs | charged as LUT | test accuracy |",
-        "|---|---|---|---|---|---|---|",
+        *_models(letter, "Letters"),
+        "",
+        *_models(store, "Jets"),
     ]
-    for resource, seed, point in points:
+    return "\n".join(out) + "\n"
+
+
+def _points_of(store: Store) -> list[tuple[str, int, dict[str, Any]]]:
+    both = [(name, seed) for seed in fronts(store) for name in ("lut", "ebops")]
+    return [(name, seed, point) for name, seed in both for point in store[key_of(name, seed)]["points"]]
+
+
+def _error(share: float, samples: int) -> float:
+    """One standard error of an accuracy, in points."""
+    return 100 * float(np.sqrt(share * (1 - share) / samples))
+
+
+def _compared(store: Store, task: Task) -> list[str]:
+    """The two sides at equal accuracy, and at equal LUTs."""
+    seeds = list(fronts(store))
+    out = [
+        "At equal accuracy, LUTs when LUTs are charged over LUTs when EBOPs are: on the line between neighbouring models of a run, without",
+        "those that another one beats in both. Below 1, charging LUTs is better.",
+        "",
+        f"| accuracy | {' | '.join(f'seed {seed}' for seed in seeds)} | geometric mean |",
+        f"|---|{'---|' * len(seeds)}---|",
+    ]
+    for accuracy in task.accuracies:
+        found = ratios(store, accuracy)
+        out.append(f"| {accuracy:.1%} | {' | '.join(map(_ratio, found))} | {_ratio(_geometric(found))} |")
+    by_seed = [_geometric([ratios(store, accuracy)[at] for accuracy in task.accuracies]) for at in range(len(seeds))]
+    centre, error = mean(np.log(by_seed).tolist())  # the accuracies of a seed go together, so its mean is one value
+    out += [
+        "",
+        f"Over all of them: **{np.exp(centre):.2f}**. With one standard error, from the scatter of the {len(by_seed)} seeds,",
+        f"{np.exp(centre - error):.2f} to {np.exp(centre + error):.2f}: {_verdict(centre, error)}.",
+        "",
+        "At equal LUTs, accuracy when LUTs are charged less accuracy when EBOPs are, in points:",
+        "",
+        f"| LUT | {' | '.join(f'seed {seed}' for seed in seeds)} | mean |",
+        f"|---|{'---|' * len(seeds)}---|",
+    ]
+    for lut in task.luts:
+        found = gains(store, lut)
+        centre, error = mean(found)
+        out.append(
+            f"| {lut:,} | {' | '.join(map(_points, found))} | {_points(centre)}{'' if error != error else f' ± {100 * error:.2f}'} |"
+        )
+    return out
+
+
+def _models(store: Store, title: str) -> list[str]:
+    out = [f"| {title}: charged | seed | budget | LUT | EBOPs | charged as LUT | test accuracy |", "|---|---|---|---|---|---|---|"]
+    for resource, seed, point in _points_of(store):
         lut = f"{point['lut']:,}" if "lut" in point else "–"
         missed = "" if point["within"] else " (missed)"
-        row = [
-            resource,
-            seed,
-            f"{point['budget']:,.0f}{missed}",
-            lut,
-            f"{point['ebops']:,}",
-            f"{point['price']:,.0f}",
-            f"{point['test']:.2%}",
-        ]
+        budget = f"{point['budget']:,.0f}{missed}"
+        row = [resource, seed, budget, lut, f"{point['ebops']:,}", f"{point['price']:,.0f}", f"{point['test']:.2%}"]
         out.append(f"| {' | '.join(map(str, row))} |")
-    return "\n".join(out) + "\n"
+    return out
 
 
 def _verdict(centre: float, error: float) -> str:
@@ -314,34 +379,47 @@ def _points(value: float) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--store", type=Path, default=STORE, help="where results go (default: %(default)s)")
+    parser.add_argument("--task", choices=TASKS, help="one alone (default: both)")
     parser.add_argument("--list", action="store_true", help="show what is there")
     parser.add_argument("--render", action="store_true", help="write the page, run nothing")
     parser.add_argument("--no-synth", dest="synth", action="store_false", help="train alone")
     options = parser.parse_args()
-    store = read(options.store)
-    if options.render:
-        PAGE.write_text(page(store), encoding="utf-8")
-        return 0
-    missing = [run for run in runs() if store.get(key_of(*run), {}).get("settings") != settings(*run)]
-    if options.list:
-        for run in runs():
-            points = store.get(key_of(*run), {}).get("points", [])
-            state = "missing" if run in missing else f"{sum('lut' in point for point in points)} of {len(points)} models synthesised"
-            print(f"{key_of(*run):<10} {state}")
-        return 0
-    for run in runs():
-        if run in missing:
-            start = time.process_time()
-            store[key_of(*run)] = trained(*run)
-            write(store, options.store)
-            print(f"{key_of(*run)}: {time.process_time() - start:.0f} s CPU", flush=True)
-        for point in store[key_of(*run)]["points"] if options.synth else []:
-            if "lut" not in point:
-                point |= synthesised(*run, point["budget"])
-                write(store, options.store)
-                print(f"{key_of(*run)} {point['budget']:.0f}: {point['lut']} LUT", flush=True)
+    for name in [] if options.render else [options.task] if options.task else TASKS:
+        if options.list:
+            show(name)
+        else:
+            complete(TASKS[name], options.synth)
+    if not options.list:
+        PAGE.write_text(page(read(JETS.store), read(LETTER.store)), encoding="utf-8")
     return 0
+
+
+def missing(task: Task, store: Store) -> list[tuple[str, int]]:
+    return [run for run in runs(task) if store.get(key_of(*run), {}).get("settings") != settings(*run, task)]
+
+
+def show(name: str) -> None:
+    store = read(TASKS[name].store)
+    for run in runs(TASKS[name]):
+        points = store.get(key_of(*run), {}).get("points", [])
+        synthesised = f"{sum('lut' in point for point in points)} of {len(points)} models synthesised"
+        print(f"{name:<7} {key_of(*run):<10} {'missing' if run in missing(TASKS[name], store) else synthesised}")
+
+
+def complete(task: Task, synth: bool) -> None:
+    """Do what the store lacks."""
+    store = read(task.store)
+    for run in runs(task):
+        if run in missing(task, store):
+            start = time.process_time()
+            store[key_of(*run)] = trained(*run, task)
+            write(store, task.store)
+            print(f"{key_of(*run)}: {time.process_time() - start:.0f} s CPU", flush=True)
+        for point in store[key_of(*run)]["points"] if synth else []:
+            if "lut" not in point:
+                point |= synthesised(*run, point["budget"], task)
+                write(store, task.store)
+                print(f"{key_of(*run)} {point['budget']:.0f}: {point['lut']} LUT", flush=True)
 
 
 if __name__ == "__main__":

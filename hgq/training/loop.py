@@ -71,7 +71,10 @@ class Loop:
         if not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
         outputs = model(tf.constant(x[:1]), training=False)
-        tf.function(lambda: strategy.run(lambda: model.compute_metrics(tf.constant(x[:1]), tf.constant(y[:1]), outputs)), autograph=False)()
+        metrics = tf.function(
+            lambda: strategy.run(lambda: model.compute_metrics(tf.constant(x[:1]), tf.constant(y[:1]), outputs)), autograph=False
+        )
+        metrics.get_concrete_function()()  # not `metrics()`: of many loops, TensorFlow warns that something is traced again and again
         model.reset_metrics()
         self._lender: Loop | None = None
 

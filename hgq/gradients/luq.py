@@ -93,9 +93,9 @@ class LUQ(GradientQuantizer):
         return tf.where(before > 0, before, seen)
 
     def limit(self, g: Tensor, memory: Any = None) -> Tensor:
-        return (
-            self._alpha(self._expected(tf.reduce_max(tf.abs(g)), memory)) * 2.0 ** (self.levels - 1) if self.remembers else super().limit(g)
-        )
+        if not self.remembers:
+            return super().limit(g)
+        return self._alpha(self._expected(tf.reduce_max(tf.abs(g)), memory)) * 2.0 ** (self.levels - 1)
 
     def _peak(self, g: Tensor) -> Tensor:
         return tf.reduce_max(tf.abs(g), axis=-1 if self.granularity == "row" else None, keepdims=True)

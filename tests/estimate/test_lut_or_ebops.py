@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from benchmarks import lut_or_ebops
-from benchmarks.lut_or_ebops import Front, gains, mean, ratios
+from benchmarks.lut_or_ebops_page import Front, gains, mean, page, ratios
 
 AGAIN = "run benchmarks/lut_or_ebops.py --render"
 
@@ -53,4 +53,4 @@ def test_the_page_is_what_the_stores_say():
         }
         assert len(store) >= 6 and all(run["settings"] == known[key] for key, run in store.items()), AGAIN
         assert all("lut" in point for run in store.values() for point in run["points"]), AGAIN
-    assert lut_or_ebops.PAGE.read_text(encoding="utf-8") == lut_or_ebops.page(stores["jets"], stores["letter"]), AGAIN
+    assert lut_or_ebops.PAGE.read_text(encoding="utf-8") == page(stores["jets"], stores["letter"]), AGAIN

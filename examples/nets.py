@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import keras
 
-from hgq.layers import QGRU, QAdd, QConv2D, QDense, QGlobalAveragePooling2D, QInput, QMultiHeadAttention, QSum
+from hgq.layers import QGRU, QAdd, QConv2D, QDense, QGlobalAveragePooling2D, QInput, QMaxPooling2D, QMultiHeadAttention, QSum
 
 WEIGHT = "weight(b0=6, adapt_to_magnitude=True, i_bounds=(-6, 8))"
 DATA = "data(granularity=channel, i0=1, f0=6)"
@@ -23,9 +23,9 @@ def lenet(shape: tuple[int, ...], outputs: int) -> keras.Model:
     x = inputs = keras.Input(shape)
     x = keras.layers.Reshape((*shape, 1))(x)
     x = QConv2D(6, 3, 2, activation="relu", **BITS)(x)
-    x = keras.layers.MaxPooling2D(2)(x)
+    x = QMaxPooling2D(2)(x)
     x = QConv2D(12, 3, activation="relu", **BITS)(x)
-    x = keras.layers.MaxPooling2D(2)(x)
+    x = QMaxPooling2D(2)(x)
     x = keras.layers.Flatten()(x)
     x = QDense(32, "relu", **BITS)(x)
     return keras.Model(inputs, QDense(outputs, **BITS)(x), name="lenet")

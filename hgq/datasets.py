@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from hgq.errors import DataError
+from hgq.errors import DataError, found_at
 
 BUNDLED = {"jsc_sim": "jsc_sim.npz"}
 """Name -> file in ``hgq/data``."""
@@ -126,6 +126,7 @@ def _path_of(source: str | Path) -> Path:
         "There is no such data set or file.",
         where=str(source),
         expected=f"a data set in the package ({', '.join(BUNDLED)}) or the path of an .npz file",
+        received=found_at(path),
         fix=f"Did you mean {close[0]!r}?" if close else "Check the path; it is relative to the working directory.",
     )
 

@@ -23,6 +23,8 @@ arguments so that the command line can lay them out, and so that no message forg
 
 from __future__ import annotations
 
+import os
+
 
 class HGQError(ValueError):
     """Base of all errors raised on purpose by hgqc.
@@ -111,3 +113,8 @@ class BudgetError(HGQError):
     """A resource budget that was not met."""
 
     exit_code = 1
+
+
+def found_at(path: str | os.PathLike[str]) -> str:
+    """What is there where a file is wanted: the `received` of an error."""
+    return "a folder" if os.path.isdir(path) else "something that is no regular file" if os.path.exists(path) else "nothing there"

@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike
 import hgq
 from hgq import layers as hgq_layers
 from hgq.calibrate import calibrate
-from hgq.errors import FileFormatError, FreezeError, HGQError
+from hgq.errors import FileFormatError, FreezeError, HGQError, found_at
 from hgq.ir.build import GraphBuilder, Ref
 from hgq.ir.exactness import beyond_float32
 from hgq.ir.graph import Graph
@@ -87,9 +87,15 @@ def load_model(path: str | os.PathLike[str]) -> keras.Model:
     path = Path(path)
     fix = "Save it again with model.save('name.keras')."
     if not path.is_file():
-        raise FileFormatError("There is no such model file.", where=str(path), expected="a .keras file", received="nothing there")
+        raise FileFormatError("There is no such model file.", where=str(path), expected="a .keras file", received=found_at(path))
     if not zipfile.is_zipfile(path):
-        raise FileFormatError("This is not a .keras file, or it is truncated.", where=str(path), expected="a Keras 3 archive", fix=fix)
+        raise FileFormatError(
+            "This is not a .keras file, or it is truncated.",
+            where=str(path),
+            expected="a Keras 3 archive",
+            received="a file that is no zip",
+            fix=fix,
+        )
     try:
         return keras.saving.load_model(path, compile=False)
     except HGQError:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from hgq.errors import DataError, FileFormatError
+from hgq.errors import DataError, FileFormatError, found_at
+
+NUMPY_FILE = "an .npz or .npy file of numbers"
 
 
 def load_samples(path: str | os.PathLike[str], key: str | None = None) -> np.ndarray | dict[str, np.ndarray]:
@@ -20,7 +22,7 @@ def load_samples(path: str | os.PathLike[str], key: str | None = None) -> np.nda
     """
     path = Path(path)
     if not path.is_file():
-        raise FileFormatError("There is no such data file.", where=str(path), expected="an .npz or .npy file", received="nothing there")
+        raise FileFormatError("There is no such data file.", where=str(path), expected=NUMPY_FILE, received=found_at(path))
     try:
         content = np.load(path, allow_pickle=False)
         if isinstance(content, np.ndarray):
@@ -29,7 +31,10 @@ def load_samples(path: str | os.PathLike[str], key: str | None = None) -> np.nda
             arrays = {name: content[name] for name in content.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise FileFormatError(
-            "This is no NumPy file, or it is truncated.", where=str(path), received=f"{type(error).__name__}: {error}"
+            "This is no NumPy file, it holds Python objects, or it is truncated.",
+            where=str(path),
+            expected=NUMPY_FILE,
+            received=f"{type(error).__name__}: {error}",
         ) from error
     wanted = key or ("x" if "x" in arrays else next(iter(arrays)) if len(arrays) == 1 else None)
     if wanted is None:

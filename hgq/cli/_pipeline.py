@@ -39,13 +39,17 @@ def choose(
 
     Raises:
         BudgetError: no pipeline of this graph is that fast.
-        ConfigError: a latency for another backend, or with a pipeline that is given.
+        ConfigError: a latency that is none, for another backend, or with a pipeline that is given.
     """
     from hgq.errors import ConfigError
     from hgq.estimate.plan import plan, remembered
 
     given = [key for key in CUTS if key in options]
     if latency_ns is not None:
+        if not latency_ns > 0:
+            raise ConfigError(
+                "This cannot be a latency.", where="--latency-ns", expected="nanoseconds, more than 0", received=f"{latency_ns:g}"
+            )
         if backend != "rtl" or given:
             raise ConfigError(
                 "The pipeline is not free to be cut for a latency.",

@@ -26,7 +26,7 @@ def command(
     option: Annotated[list[str] | None, typer.Option("--option", "-O", metavar="KEY=VALUE", help="An option of the backend.")] = None,
     synth: Annotated[bool, typer.Option("--synth", help="Check it: synthesise the RTL by Yosys, whole and layer by layer.")] = False,
     route: Annotated[bool, typer.Option("--route", help="With --synth: place and route too, for the real clock (ECP5).")] = False,
-    timeout_s: Annotated[float, typer.Option("--timeout", help="Seconds for each run of the synthesiser.")] = 1800.0,
+    timeout_s: Annotated[float, typer.Option("--timeout", min=1, help="Seconds for each run of the synthesiser.")] = 1800.0,
     learn: Annotated[
         Path | None, typer.Option("--learn", help="Learn from the reports of your vendor's tool: a folder of exported projects with them.")
     ] = None,

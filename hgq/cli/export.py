@@ -109,7 +109,7 @@ def options_of(
             received=f"--template {template}, --board {board}, --backend {backend}",
             fix="For hls4ml's own accelerator projects take --backend hls4ml --option backend=VivadoAccelerator."
             if backend == "hls4ml"
-            else None,
+            else "hgq export --template axis --board vu13p_trigger, for example; docs/templates.md lists the boards.",
         )
     from hgq.plugins import backend as backend_named
 

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from hgq.cli import _keras, _output
-from hgq.cli._pipeline import DEFAULT_CLOCK, DEFAULT_PART
+from hgq.cli._pipeline import Clock, Part, choose
 from hgq.cli.export import parse_options
 
 
@@ -26,8 +26,8 @@ def command(
     backend: Annotated[
         list[str] | None, typer.Option("--backend", "-b", help="Whose firmware to simulate; repeatable.", show_default="rtl, hls4ml")
     ] = None,
-    part: Annotated[str, typer.Option("--part", "-p", help="Device, as its vendor spells it.")] = DEFAULT_PART,
-    clock_ns: Annotated[float, typer.Option("--clock-ns", help="Clock period in nanoseconds.")] = DEFAULT_CLOCK,
+    part: Part = None,
+    clock_ns: Clock = None,
     option: Annotated[
         list[str] | None, typer.Option("--option", "-O", metavar="KEY=VALUE", help="An option of the (one) backend.", show_default=False)
     ] = None,
@@ -63,13 +63,16 @@ def command(
         from hgq.reference import KerasReference
 
         reference = KerasReference(load_model(keras))
-    options = Options(part=part, clock_ns=clock_ns, extra=extra)
+    options = {}  # of each backend those of the project that `hgq export` writes
+    for name in backends:
+        chosen_part, chosen_clock, chosen = choose(graph, name, part, clock_ns, extra)
+        options[name] = Options(part=chosen_part, clock_ns=chosen_clock, extra=chosen)
     verdict = verify(
         graph,
         loaded,
         reference=reference,
         backends=backends,
-        options=dict.fromkeys(backends, options),
+        options=options,
         samples=samples,
         corners=corners,
         workdir=workdir,

@@ -310,7 +310,7 @@ class Why:
     def _check(self, layer: str) -> None:
         known = [row.layer for row in self.estimate.layers]
         if layer not in known:
-            raise ConfigError("There is no such layer.", expected=", ".join(known), received=repr(layer))
+            raise ConfigError("There is no such layer.", where=self.graph.name, expected=", ".join(known), received=repr(layer))
 
     def _array(self, node: str, key: str) -> np.ndarray:
         found = self._shares.get(node)  # constant results are folded away: they cost nothing

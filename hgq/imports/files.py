@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from hgq.errors import FileFormatError
+from hgq.errors import FileFormatError, found_at
 from hgq.imports.network import Entry, Network, read
 
 Weights = Mapping[str, NDArray[np.float32]]
@@ -71,7 +71,9 @@ def open_model(path: str | os.PathLike[str], weights: str | os.PathLike[str] | N
     """
     path = Path(path)
     if not path.is_file():
-        raise FileFormatError("There is no such model file.", where=str(path), expected="a .keras, .h5 or .json file", received="nothing")
+        raise FileFormatError(
+            "There is no such model file.", where=str(path), expected="a .keras, .h5 or .json file", received=found_at(path)
+        )
     try:
         if zipfile.is_zipfile(path):
             return _archive(path)

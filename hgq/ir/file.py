@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from hgq.errors import FileFormatError, HGQError
+from hgq.errors import FileFormatError, HGQError, found_at
 from hgq.ir import spec
 from hgq.ir.graph import Graph, graph_of, payload_of
 from hgq.project import write_file_atomically
@@ -68,7 +68,7 @@ def load(path: str | os.PathLike[str]) -> Graph:
             "There is no such model file.",
             where=str(path),
             expected="a .hgq file",
-            received="nothing there",
+            received=found_at(path),
             fix="`hgq freeze` writes one, `hgq demo` trains one.",
         )
     try:

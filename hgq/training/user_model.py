@@ -13,7 +13,7 @@ from typing import Any
 import keras
 
 from hgq.datasets import Dataset
-from hgq.errors import ConfigError, HGQError
+from hgq.errors import ConfigError, HGQError, found_at
 
 
 def user_function(reference: str) -> Callable[..., Any]:
@@ -44,6 +44,7 @@ def _module_of(path: Path) -> Any:
             "There is no such file.",
             where=f"model.build: {path}",
             expected="a Python file",
+            received=found_at(path),
             fix="The path is relative to the working directory.",
         )
     name = f"_hgq_user_{path.stem}"

@@ -16,6 +16,7 @@ from hgq.backend import Backend, Options
 from hgq.errors import LoweringError, ToolNotFound
 from hgq.ir import interpret
 from hgq.ir.graph import Graph
+from hgq.output import writing
 from hgq.verify.locate import differing, minimal_input, truncated_bisection
 from hgq.verify.vectors import Data, corner_samples, join
 from hgq.verify.verdict import Check, Divergence, Verdict
@@ -67,6 +68,7 @@ def verify(
 
     Raises:
         DataError: bad samples.
+        OutputError: `workdir` cannot be written.
         ToolFailed: a compiler or simulator ended badly.
     """
     corner = corner_samples(graph, corners)
@@ -101,7 +103,8 @@ def _float32(value: NDArray[np.float64]) -> NDArray[np.float64]:
 def _check_backend(graph: Graph, name: str, options: Options, data: Data, golden: Outputs, build: Path) -> Check:
     try:
         backend: Backend = plugins.backend(name)
-        build.mkdir(parents=True, exist_ok=True)
+        with writing(build):
+            build.mkdir(parents=True, exist_ok=True)
 
         def simulate(d: Data, g: Graph = graph) -> Outputs:
             return backend.simulate(g, options, d, build / g.digest()[:16])

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -301,6 +302,47 @@ def test_export_refuses_before_it_writes(fake, model, tmp_path, here, arguments,
     code, out, err = here("export", str(model), "--backend", "fake", "--out", str(tmp_path / "out"), *arguments)
     assert (code, out) == (2, "") and text in err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["tiny.hgq"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "texts"),
+    [
+        (["inspect", "FOLDER"], ["no such model file", "received: a folder"]),
+        (["verify", "MODEL", "--data", "FOLDER"], ["no such data file", "received: a folder"]),
+        (["verify", "MODEL", "-b", "fake", "--workdir", "FILE"], ["A part of this path is a file", "where:"]),
+        (["estimate", "--learn", "FILE"], ["no such folder", "received: a file"]),
+        (["estimate", "MODEL", "--latency-ns", "-3"], ["cannot be a latency", "received: -3"]),
+        (["estimate", "MODEL", "--synth", "--timeout", "-1"], ["greater than or equal"]),
+        (["export", "MODEL", "--board", "pynq_z2"], ["goes around the RTL", "fix:"]),
+        (["train", "FOLDER"], ["Cannot read the recipe", "expected: a TOML file"]),
+    ],
+)
+def test_what_is_no_fit_file_or_number_is_refused_with_the_reason(fake, model, tmp_path, here, arguments, texts):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("text")
+    names = {"MODEL": str(model), "FOLDER": str(tmp_path / "folder"), "FILE": str(tmp_path / "file")}
+    code, out, err = here(*(names.get(argument, argument) for argument in arguments))
+    assert (code, out) == (2, "") and all(text in err for text in texts) and "Traceback" not in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder", "tiny.hgq"] and not any((tmp_path / "folder").iterdir())
+
+
+def test_verify_simulates_the_project_that_export_writes(monkeypatch, model, tmp_path, here):
+    import hgq.verify
+    from hgq.verify.verdict import Check, Verdict
+
+    notes = {"pipeline": {"part": "xck26-sfvc784-2LV-c", "stages": 3, "clock_ns": 2.5, "cycles": 4, "ns": 10.0, "wanted_ns": 12.0}}
+    trained = file.save(replace(file.load(model), meta=notes), tmp_path / "trained.hgq")
+    asked = {}
+
+    def verify(graph, *_, options, **__):
+        asked.update({name: (each.part, each.clock_ns, dict(each.extra)) for name, each in options.items()})
+        return Verdict(graph.digest(), 0, 1, tuple(Check(name, name, 1, 0, 0.0) for name in options))
+
+    monkeypatch.setattr(hgq.verify, "verify", verify)
+    assert here("verify", str(trained))[0] == 0
+    assert asked == {"rtl": ("xck26-sfvc784-2LV-c", 2.5, {"stages": "3"}), "hls4ml": ("xcvu13p-flga2577-2-e", 5.0, {})}
+    assert here("verify", str(trained), "-b", "rtl", "--clock-ns", "4")[0] == 0
+    assert asked["rtl"] == ("xcvu13p-flga2577-2-e", 4.0, {})
 
 
 def test_export_lists_the_options_of_a_backend(fake, here):

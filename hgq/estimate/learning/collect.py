@@ -85,7 +85,10 @@ def collect(folder: Path) -> Collected:
         DataError: there is no project in it that was written by hgqc.
     """
     if not folder.is_dir():
-        raise ConfigError("There is no such folder.", where=str(folder), expected="a folder of projects from `hgq export`")
+        received = "a file" if folder.exists() else "nothing there"
+        raise ConfigError(
+            "There is no such folder.", where=str(folder), expected="a folder of projects from `hgq export`", received=received
+        )
     projects = sorted(path.parent for path in folder.rglob(MANIFEST))
     if not projects:
         raise DataError(

@@ -1,7 +1,6 @@
-// The ops of the fixed-point fake-quantizer: shapes, threads, sums over blocks. What they compute is in fixed.h.
+// The ops of the fixed-point fake-quantizer: shapes and formats. What they compute is in fixed.h, how it is shared out in blocks.h.
 #pragma once
-#include <string>
-
+#include "blocks.h"
 #include "fixed.h"
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/framework/op_kernel.h"
@@ -18,67 +17,7 @@ using tensorflow::TensorShape;
 using tensorflow::errors::InvalidArgument;
 using tensorflow::shape_inference::InferenceContext;
 
-constexpr int64_t kBlock = 32768;  // elements
-constexpr int64_t kPart = 2048;    // elements, each with bits of its own
-constexpr double kWorthThreads = 150e3;  // nanoseconds of work: waking threads for less takes more of their time than it saves
-
-// Rows of elements cut into blocks. How many there are depends on the shape alone, so that sums are the same with any number of threads.
-struct Blocks {
-  int64_t count, length, row, number, size;
-
-  Blocks(int64_t elements, int64_t groups) : count(elements), row(row_length(groups, elements)) {
-    const int64_t most = row <= 4096 ? 64 : 16;  // each block has sums of its own
-    number = std::max<int64_t>(1, std::min(most, count / kBlock));
-    size = (count / number + row - 1) / row * row;
-    size = std::max(size, row);
-    number = (count + size - 1) / size;
-  }
-
-  // work(block, begin, end); `cost`: nanoseconds an element
-  template <class Work>
-  void run(OpKernelContext* context, double cost, const Work& work) const {
-    if (number <= 1 || cost * count < kWorthThreads) {
-      for (int64_t block = 0; block * size < count; ++block) work(block, block * size, std::min(count, (block + 1) * size));
-      return;
-    }
-    context->device()->tensorflow_cpu_worker_threads()->workers->ParallelFor(number, (int64_t)(3 * cost * size), [&](int64_t from, int64_t to) {
-      for (int64_t block = from; block < to; ++block) work(block, block * size, std::min(count, (block + 1) * size));
-    });
-  }
-};
-
-// One number for each element of a row, in each block.
-class Partial {
- public:
-  Partial(const Blocks& blocks, float initial) : blocks_(blocks), values_(blocks.number * blocks.row, initial) {}
-  float* of(int64_t block) { return values_.data() + block * blocks_.row; }
-  // Sums by group, in the order of blocks.
-  void sums(int64_t groups, float factor, float* out) const {
-    if (groups == (int64_t)values_.size()) {  // one number of each
-      for (int64_t j = 0; j < groups; ++j) out[j] = factor * values_[j];
-      return;
-    }
-    std::vector<double> totals(groups, 0.0);
-    for (int64_t block = 0; block < blocks_.number; ++block) {
-      const float* const values = values_.data() + block * blocks_.row;
-      for (int64_t start = 0; start < blocks_.row; start += groups)
-        for (int64_t j = 0; j < groups; ++j) totals[j] += values[start + j];
-    }
-    for (int64_t j = 0; j < groups; ++j) out[j] = factor * (float)totals[j];
-  }
-  template <class Better>
-  void fold(int64_t groups, float* out, const Better& better) const {
-    for (size_t at = 0; at < values_.size(); ++at) {
-      float& kept = out[at % groups];
-      const float v = values_[at];
-      kept = better(v, kept) || v != v ? v : kept;
-    }
-  }
-
- private:
-  const Blocks& blocks_;
-  std::vector<float> values_;
-};
+constexpr int64_t kPart = 2048;  // elements, each with bits of its own
 
 inline bool fits(const Tensor& x, const Tensor& bits) {
   const int64_t groups = bits.NumElements();
@@ -180,14 +119,13 @@ class FixedOp : public OpKernel {
   }
 };
 
+#define HGQC_FIXED_BITS Input("k: float").Input("i: float").Input("width: float")
 #define HGQC_FIXED_ATTRIBUTES \
   Attr("kbi: bool").Attr("follows: bool").Attr("rounding: int").Attr("overflow: int").Attr("i_low: float").Attr("i_high: float")
 
 REGISTER_OP("HgqcFixed")
     .Input("x: float")
-    .Input("k: float")
-    .Input("i: float")
-    .Input("width: float")
+    .HGQC_FIXED_BITS
     .Output("quantized: float")
     .HGQC_FIXED_ATTRIBUTES.SetShapeFn([](InferenceContext* c) {
       c->set_output(0, c->input(0));
@@ -217,9 +155,7 @@ REGISTER_KERNEL_BUILDER(Name("HgqcFixed").Device(tensorflow::DEVICE_CPU), Quanti
 
 REGISTER_OP("HgqcFixedTracked")
     .Input("x: float")
-    .Input("k: float")
-    .Input("i: float")
-    .Input("width: float")
+    .HGQC_FIXED_BITS
     .Input("seen: float")
     .Output("quantized: float")
     .Output("new_k: float")
@@ -290,9 +226,7 @@ REGISTER_KERNEL_BUILDER(Name("HgqcFixedTracked").Device(tensorflow::DEVICE_CPU),
 REGISTER_OP("HgqcFixedRoundGradient")
     .Input("upstream: float")
     .Input("x: float")
-    .Input("k: float")
-    .Input("i: float")
-    .Input("width: float")
+    .HGQC_FIXED_BITS
     .Output("d_width: float")
     .HGQC_FIXED_ATTRIBUTES.SetShapeFn([](InferenceContext* c) {
       c->set_output(0, c->input(4));
@@ -330,9 +264,7 @@ REGISTER_KERNEL_BUILDER(Name("HgqcFixedRoundGradient").Device(tensorflow::DEVICE
 REGISTER_OP("HgqcFixedSaturateGradient")
     .Input("upstream: float")
     .Input("x: float")
-    .Input("k: float")
-    .Input("i: float")
-    .Input("width: float")
+    .HGQC_FIXED_BITS
     .Output("d_x: float")
     .Output("d_i: float")
     .Output("d_width: float")
@@ -378,9 +310,7 @@ REGISTER_KERNEL_BUILDER(Name("HgqcFixedSaturateGradient").Device(tensorflow::DEV
 
 REGISTER_OP("HgqcFixedConstantBits")
     .Input("x: float")
-    .Input("k: float")
-    .Input("i: float")
-    .Input("width: float")
+    .HGQC_FIXED_BITS
     .Output("bits: float")
     .Output("slope: float")
     .Attr("share: float")
@@ -424,9 +354,7 @@ class ConstantBitsOp : public FixedOp {
 REGISTER_KERNEL_BUILDER(Name("HgqcFixedConstantBits").Device(tensorflow::DEVICE_CPU), ConstantBitsOp);
 
 REGISTER_OP("HgqcFixedDataBits")
-    .Input("k: float")
-    .Input("i: float")
-    .Input("width: float")
+    .HGQC_FIXED_BITS
     .Output("bits: float")
     .Output("slope: float")
     .Attr("share: float")

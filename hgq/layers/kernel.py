@@ -199,8 +199,9 @@ class KernelLayer(QLayer):
         bits_x, bits_kernel = self.input_quantizer.bits(self._shape), self.kernel_quantizer.effective_bits(kernel)
         bits_bias = self.bias_quantizer.effective_bits(bias) if self.bias_quantizer is not None else None
         if self.resource == "lut":
-            quantized, activated = self.kernel_quantizer(kernel, training=False), self.activation != "linear"
-            return luts_of_linear(self.linear_cost, bits_x, bits_kernel, bits_bias, quantized, activated=activated)
+            quantized, declared = self.kernel_quantizer(kernel, training=False), self.kernel_quantizer.declared_bits(kernel)
+            activated = self.activation != "linear"
+            return luts_of_linear(self.linear_cost, bits_x, bits_kernel, bits_bias, quantized, declared, activated=activated)
         return self.linear_cost(bits_x, bits_kernel, bits_bias)
 
     def to_ir(self, b: GraphBuilder, *inputs: Ref) -> Ref:

@@ -16,14 +16,15 @@ Models trained side by side (`hgq.sweep.stack`) add in another one than a model 
 
 
 def luts_of_linear(
-    linear_cost: Callable[..., Any], bits_x: Any, bits_kernel: Any, bits_bias: Any, kernel: Any, *, activated: bool = True
+    linear_cost: Callable[..., Any], bits_x: Any, bits_kernel: Any, bits_bias: Any, kernel: Any, declared: Any, *, activated: bool = True
 ) -> Any:
     """LUTs of a linear map and its bias under distributed arithmetic (`hgq.resources.lut`): a float32 scalar.
 
     A formula for EBOPs sums ``bx * bw`` over all products, so with the price of a weight in place of its bits it sums prices.
 
-    The value is the count, the gradient that of what is saved (`hgq.resources.lut.savings`). Digits are whole numbers and have no gradient:
-    what a weight saves is taken to grow in proportion to its bits.
+    The value is the count, the gradient that of what is saved (`hgq.resources.lut.saved`): a bit of data saves its part of each digit that
+    it meets, a bit of a weight the digits that it is expected to stand for. (The digits of the very value are whole numbers, without a
+    gradient.)
 
     Args:
         linear_cost: ``linear_cost(bits_x, bits_kernel, bits_bias)`` gives EBOPs.
@@ -31,21 +32,28 @@ def luts_of_linear(
         bits_kernel: Effective bits of the arranged kernel, the axis of the outputs last.
         bits_bias: Those of the bias, or None.
         kernel: The kernel, quantized.
+        declared: Bits that its magnitudes may have, of a shape that broadcasts to the kernel's (`hgq.quantizers.Quantizer.declared_bits`).
         activated: Whether outputs go through an activation.
     """
     alive = tf.stop_gradient(tf.minimum(bits_x, 1.0))
     digits = ops.signed_digits(tf.stop_gradient(kernel)) * _used(linear_cost, alive, bits_kernel)
     flat = tf.reshape(digits, (-1, digits.shape[-1]))
 
-    def summed(prices: lut.Prices, grows: Any, bias: float) -> Any:
-        a_bit, a_value = (tf.reshape(tf.round(price / STEP) * STEP, digits.shape) * grows for price in prices)
+    def summed(bit: Any, value: Any, bias: float) -> Any:
         of_bias = None if bits_bias is None else round(bias / STEP) * STEP * bits_bias
-        return linear_cost(bits_x, a_bit, of_bias) + linear_cost(alive, a_value, None)
+        return linear_cost(bits_x, bit, of_bias) + linear_cost(alive, value, None)
 
-    grows = tf.math.divide_no_nan(bits_kernel, tf.stop_gradient(bits_kernel))  # 1, with the gradient of the logarithm
-    saved = summed(lut.savings(flat, tf.reduce_sum), grows, lut.FITTED.bias_saved)
-    count = summed(lut.prices(flat, tf.reduce_sum, activated=activated), 1.0, lut.FITTED.bias)
+    price = [tf.reshape(rounded(one), digits.shape) for one in lut.prices(flat, tf.reduce_sum, activated=activated)]
+    count = summed(*price, lut.FITTED.bias)
+    a_bit, grows = lut.digits_of_a_bit(declared), bits_kernel - tf.stop_gradient(bits_kernel)  # 0, with a gradient
+    digit = lut.saved(flat, tf.reduce_sum)
+    saved = summed(*(digits * rounded(one) + grows * rounded(a_bit * one) for one in digit), lut.FITTED.bias_saved)
     return saved + tf.stop_gradient(count - saved)
+
+
+def rounded(price: Any) -> Any:
+    """To whole `STEP`."""
+    return tf.round(price / STEP) * STEP
 
 
 def _used(linear_cost: Callable[..., Any], alive: Any, kernel: Any) -> Any:

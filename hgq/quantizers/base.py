@@ -166,6 +166,13 @@ class Quantizer(keras.layers.Layer):
         """Bits of each quantized weight from its leading to its trailing significant one, sign included: ``Fixed.minimal(…).width``."""
         return ops.significant_bits(tf.stop_gradient(self(tf.convert_to_tensor(constant), training=False)))
 
+    def declared_bits(self, constant):
+        """Bits that the magnitude of each weight may have, whatever it has: whole numbers without a gradient, of a shape that broadcasts.
+
+        Here those that are effective, as for formats that no trained number of bits describes.
+        """
+        return tf.stop_gradient(self.effective_bits(constant))
+
     def quantized_constant(self, w) -> tuple[Ints, Fixed]:
         """Mantissas and formats of constants `w` in `w`'s shape: the numbers that the inference forward pass uses, bit for bit."""
         q = np.asarray(self(tf.convert_to_tensor(np.asarray(w, np.float32)), training=False), np.float64)

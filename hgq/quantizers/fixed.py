@@ -210,6 +210,11 @@ class FixedQuantizer(FixedFormats):
         q = ops.fixed_quantize(x, k, i, f, rounding=self.frozen_rounding, overflow=self.overflow, wrap=False)
         return self._constant_bits(q, k, i, f)
 
+    def declared_bits(self, constant):
+        """Integer and fractional bits of the format, the sign apart."""
+        _, i, f = self._kif(tf.stop_gradient(tf.convert_to_tensor(constant)))
+        return tf.stop_gradient(i + f)
+
     def _constant_bits(self, q, k, i, f):
         q = tf.stop_gradient(q)
         declared = ops.scale_gradient(i + f, self._share(q))

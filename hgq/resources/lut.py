@@ -9,9 +9,12 @@ a bias for what it makes sums wider::
 
 with the digits d of weight (i, j), their sum D_j over the inputs of an output, data of b bits and biases of c.
 
-That is the count. What a weight *saves* when it goes (`savings`) is more: a whole addition, also where it is one of two of its output, and
+That is the count. What a weight *saves* when it goes (`saved`) is more: a whole addition, also where it is one of two of its output, and
 of the last one the output itself. Training charges the count and follows the savings. Were the gradient that of the count, an output's
 last weights would cost next to nothing, and training would end with many outputs of a weight or two each, none worth its activation.
+
+Bits of a weight save digits: the last one that is left saves the weight, and so a digit, each one above it a third of a digit
+(`digits_of_a_bit`). EBOPs take all bits of a weight for alike. So here fewer weights are kept, of more bits, where the loss asks for them.
 
 `benchmarks/lut_price.py` fits the constants and prints the errors.
 """
@@ -77,10 +80,25 @@ def prices(digits: Array, total: Callable[..., Array] = np.sum, *, activated: bo
     return Prices(built + digits / terms * (constants.activation if activated else 0.0), built * constants.carries)
 
 
-def savings(digits: Array, total: Callable[..., Array] = np.sum, *, constants: Constants = FITTED) -> Prices:
-    """LUTs that the layer loses when a weight goes: an addition for each digit. Arguments as of `prices`."""
-    built = digits * (share(digits, total, constants) * constants.adder)
-    return Prices(built, built * constants.carries)
+def saved(digits: Array, total: Callable[..., Array] = np.sum, *, constants: Constants = FITTED) -> Prices:
+    """LUTs that the layer loses with any one digit: an addition. Scalars; arguments as of `prices`."""
+    bit = share(digits, total, constants) * constants.adder
+    return Prices(bit, bit * constants.carries)
+
+
+FURTHER = 1 / 3
+"""Signed digits for each bit of a number of many bits, on average: in the non-adjacent form, one of three is not 0 (Reitwiesner 1960)."""
+
+
+def digits_of_a_bit(bits: Array) -> Array:
+    """Signed digits that a weight is expected to lose with the last of its bits: 1 with its only one, `FURTHER` with one of more.
+
+    Numbers from 1 to ``2**b - 1`` have 1, 4/3, 11/7, 28/15, 67/31 digits on average for b from 1 to 5, and ``b / 3 + 4 / 9`` in the limit.
+
+    Args:
+        bits: Of the magnitude, whole numbers.
+    """
+    return 1 - (1 - FURTHER) * _at_most_one((bits - 1 + abs(bits - 1)) / 2)
 
 
 def share(digits: Array, total: Callable[..., Array] = np.sum, constants: Constants = FITTED) -> Array:

@@ -32,20 +32,27 @@ def test_prices_by_loops():
     bits = np.array([5.0, 3.0, 9.0])
     additions = (3 - 1) + (4 - 1)
     share = (1 + additions / 2 / lut.FITTED.shared) ** -lut.FITTED.exponent  # two rows are alive
-    expected, linear, saved = 0.0, 0.0, 0.0
+    expected, linear = 0.0, 0.0
     for output in (0, 2):
         terms = digits[:, output].sum()
         for row in range(3):
             adder = digits[row, output] * share * lut.FITTED.adder * (bits[row] + lut.FITTED.carries)
             linear += (1 - 1 / terms) * adder
             expected += (1 - 1 / terms) * adder + digits[row, output] / terms * lut.FITTED.activation * bits[row]
-            saved += adder
-    for prices, whole in (
-        (lut.prices(digits), expected),
-        (lut.prices(digits, activated=False), linear),
-        (lut.savings(digits), saved),
-    ):
+    for prices, whole in ((lut.prices(digits), expected), (lut.prices(digits, activated=False), linear)):
         assert math.isclose((prices.bit * bits[:, None]).sum() + prices.value.sum(), whole, rel_tol=1e-12)
+    saved = lut.saved(digits)
+    assert math.isclose(saved.bit * 5 + saved.value, share * lut.FITTED.adder * (5 + lut.FITTED.carries), rel_tol=1e-12)
+
+
+def test_the_digits_of_a_bit_are_those_of_all_numbers():
+    """The mean over all numbers of b bits, less that of b - 1 bits: 1, and then about a third, exactly so in the limit."""
+    means = [np.mean([recoded(number) for number in range(1, 2**bits)]) for bits in range(1, 13)]
+    gained = np.diff([0.0, *means])
+    of_a_bit = lut.digits_of_a_bit(np.arange(1.0, 13.0))
+    assert gained[0] == of_a_bit[0] == 1
+    np.testing.assert_allclose(gained[1:], of_a_bit[1:], atol=0.1)
+    assert math.isclose(gained[-1], of_a_bit[-1], rel_tol=0.01)
 
 
 def test_nothing_costs_nothing():
@@ -60,30 +67,40 @@ def dense():
     return model
 
 
+def rounded(price):
+    """To 1/256 LUT: sums of such prices are exact in float32, in whatever order."""
+    return np.round(np.asarray(price) * 256) / 256
+
+
 def test_the_charge_counts_and_its_gradients_are_savings(dense):
-    """The value is that of the prices. A weight's bits feel what it saves, a row's what its digits do, a bias's bits their own."""
+    """The value is that of the prices. Bits of a weight feel what digits save on average, those of a row what its own do."""
     set_resource(dense, "lut")
     layer = dense.layers[0]
     layer.bias.assign(np.linspace(-1, 1, 9))
     dead = layer.input_quantizer._f.value
     dead.assign(tf.where(np.arange(12) == 3, -20.0, dead))  # its weights have digits, and nothing to multiply
-    bits = {"data": dead, "kernel": layer.kernel_quantizer._b.value, "bias": layer.bias_quantizer._f.value}
+    given = layer.kernel_quantizer._b.value
+    given.assign(np.random.default_rng(2).integers(0, 5, given.shape) + 0.3)  # which rounds down, and then leaves up to four
+    bits = {"data": dead, "kernel": given, "bias": layer.bias_quantizer._f.value}
     with tf.GradientTape() as tape:
         cost = layer.total_cost()
     gradients = tape.gradient(cost, bits)
     width = layer.input_quantizer.bits((12,)).numpy()
     assert width[3] == 0
-    digits = ops.signed_digits(layer.kernel_quantizer(layer.kernel, training=False)).numpy() * (width[:, None] > 0)
+    kernel = layer.kernel_quantizer(layer.kernel, training=False).numpy()
+    digits = ops.signed_digits(kernel).numpy() * (width[:, None] > 0)
     of_bias = layer.bias_quantizer.effective_bits(layer.bias).numpy()
-    counted, saved = lut.prices(digits), lut.savings(digits)
-    value = width @ counted.bit + (width > 0) @ counted.value
-    rounded = 0.01  # to 1/256 LUT
-    np.testing.assert_allclose(float(cost), value.sum() + lut.FITTED.bias * of_bias.sum(), rtol=rounded)
-    np.testing.assert_allclose(np.ravel(gradients["data"])[width > 0], saved.bit.sum(1)[width > 0], rtol=rounded)
-    of_kernel = layer.kernel_quantizer.effective_bits(layer.kernel).numpy()
-    whole = saved.bit * width[:, None] + saved.value * (width[:, None] > 0)
-    np.testing.assert_allclose(np.asarray(gradients["kernel"]) * of_kernel, whole, rtol=rounded)
-    np.testing.assert_allclose(np.asarray(gradients["bias"]), lut.FITTED.bias_saved * (of_bias > 0), rtol=rounded)
+    counted, saved = lut.prices(digits), lut.saved(digits)
+    value = width @ rounded(counted.bit) + (width > 0) @ rounded(counted.value)
+    assert float(cost) == value.sum() + rounded(lut.FITTED.bias) * of_bias.sum()
+    alive = width > 0
+    np.testing.assert_array_equal(np.ravel(gradients["data"])[alive], (digits.sum(1) * rounded(saved.bit))[alive])
+    declared = np.floor(np.asarray(given))
+    assert {0.0, 1.0, 2.0, 4.0} <= set(np.unique(declared))
+    first, further = ((rounded(share * saved.bit) * width + rounded(share * saved.value)) * alive for share in (1, 1 / 3))
+    on_average = np.where(declared == 1, first[:, None], further[:, None]) * (kernel != 0)
+    np.testing.assert_array_equal(np.asarray(gradients["kernel"]), on_average)
+    np.testing.assert_array_equal(np.asarray(gradients["bias"]), rounded(lut.FITTED.bias_saved) * (of_bias > 0))
 
 
 def test_a_convolution_knows_which_weights_meet_no_data():

@@ -10,7 +10,6 @@ Unknown keys are refused with the closest known one. `Recipe.from_toml` and `Rec
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
 from itertools import pairwise
@@ -20,6 +19,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from hgq import toml
+from hgq.complaints import complaint
 from hgq.errors import ConfigError
 
 Positive = Annotated[int, Field(gt=0)]
@@ -308,7 +308,7 @@ class Recipe(Section):
         try:
             return cls.model_validate(content)
         except ValidationError as error:
-            raise _teach(error, where) from None
+            raise complaint(error, where, cls) from None
 
     @classmethod
     def from_toml(cls, path: str | Path) -> Recipe:
@@ -353,51 +353,3 @@ class Recipe(Section):
         if "budget" in changes and self.budget is None:
             content.get("train", {}).pop("beta", None)
         return Recipe.from_dict(content)
-
-
-def _teach(error: ValidationError, where: str) -> ConfigError:
-    """Pydantic's first complaint as one of ours."""
-    # A misspelt key also leaves a required one missing, and a value that fits no member of a union fails once for each: the first rule
-    # names the cause, the second the deepest and so the most telling complaint.
-    first = max(error.errors(), key=lambda problem: (problem["type"] == "extra_forbidden", len(problem["loc"])))
-    path = [part for part in first["loc"] if not (isinstance(part, str) and re.search(r"[\[(]|^(float|int|constrained-float)$", part))]
-    place = ".".join(str(part) for part in path)
-    more = f" (one of {error.error_count()} problems)" if error.error_count() > 1 else ""
-    where = f"{where}: {place}" if place else where
-    if first["type"] == "extra_forbidden":
-        known = _fields_at(path[:-1])
-        close = difflib.get_close_matches(str(path[-1]), known, 1, 0.5)
-        return ConfigError(
-            f"A recipe has no such key{more}.",
-            where=where,
-            expected="one of " + ", ".join(known),
-            received=str(path[-1]),
-            fix=f"Did you mean {close[0]!r}?" if close else None,
-        )
-    received = None if first["type"] == "missing" else _short(first["input"])
-    return ConfigError(f"A recipe has a wrong value{more}.", where=where, expected=_expected(first), received=received)
-
-
-def _expected(first: Any) -> str:
-    text = re.sub(r"^(Value error, |Input should be |List should have )", "", first["msg"])
-    return "a value: the key is required" if first["type"] == "missing" else text
-
-
-def _fields_at(path: list[Any]) -> list[str]:
-    """Keys of the section at `path`."""
-    section: Any = Recipe
-    for part in path:
-        if isinstance(part, int):
-            continue
-        section = _LISTS.get((section, part)) or section.model_fields[part].annotation
-        section = BudgetSection if part == "budget" else section
-    return list(section.model_fields)
-
-
-_LISTS = {(Recipe, "rules"): Rule, (Recipe, "layers"): LayerSection, (TrainSection, "beta"): Knot}
-"""Sections that are elements of lists."""
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 120 else text[:117] + "..."

@@ -61,6 +61,20 @@ def refuse_existing(target: Path, force: bool) -> None:
         raise OutputError(f"This {kind}.", where=str(target), fix="Name another place, or replace it with --force (in Python: force=True).")
 
 
+def refuse_used(directory: Path, kind: str) -> None:
+    """Raise `OutputError` unless `directory`, of a `kind` that can be resumed ("run"), is new or empty."""
+    if directory.is_dir() and any(directory.iterdir()):
+        raise OutputError(
+            f"The {kind} directory is not empty.",
+            where=str(directory),
+            fix=f"Name another one, or continue the {kind} that is there with --resume (in Python: resume=True).",
+        )
+    if directory.exists() and not directory.is_dir():
+        raise OutputError(
+            f"The {kind} directory is a file.", where=str(directory), expected="a new or empty folder", fix="Name another one."
+        )
+
+
 @contextmanager
 def writing(target: Path) -> Iterator[None]:
     """Turn every `OSError` of the block into an `OutputError` that says what to do."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -30,7 +30,7 @@ def choose(
     """Part, clock and options of the backend.
 
     Args:
-        graph: A frozen model; one trained with ``--latency-ns`` remembers its pipeline.
+        graph: A frozen model; one that `hgq train` made remembers part and clock of its recipe, and its pipeline if it has a latency.
         backend: Only the rtl backend has a pipeline to choose.
         part: As given, or None.
         clock_ns: As given, or None.
@@ -44,7 +44,9 @@ def choose(
     from hgq.errors import ConfigError
     from hgq.estimate.plan import plan, remembered
 
-    given = [key for key in CUTS if key in options]
+    kept, given = remembered(graph), [key for key in CUTS if key in options]
+    usual_part = _noted(graph, "part", kept.part if kept else DEFAULT_PART)
+    usual_clock = _noted(graph, "clock_ns", DEFAULT_CLOCK)
     if latency_ns is not None:
         if not latency_ns > 0:
             raise ConfigError(
@@ -57,11 +59,16 @@ def choose(
                 expected="--backend rtl, and neither --option stages nor --option latency_cutoff",
                 received=f"--backend {backend}" + "".join(f" --option {key}={options[key]}" for key in given),
             )
-        made, _ = plan(graph, part or DEFAULT_PART, DEFAULT_CLOCK if clock_ns is None else clock_ns, latency_ns, options)
+        made, _ = plan(graph, part or usual_part, usual_clock if clock_ns is None else clock_ns, latency_ns, options)
         _output.progress(f"{latency_ns:g} ns: {made.cycles} cycles of {made.clock_ns:g} ns, option stages={made.stages}")
-        return part or DEFAULT_PART, made.clock_ns, {**options, **made.options}
-    kept = remembered(graph)
+        return part or usual_part, made.clock_ns, {**options, **made.options}
     if kept is not None and backend == "rtl" and part in (None, kept.part) and clock_ns is None and not given:
         _output.progress(f"trained for {kept.wanted_ns:g} ns: {kept.part}, clock of {kept.clock_ns:g} ns, option stages={kept.stages}")
         return kept.part, kept.clock_ns, {**options, "stages": str(kept.stages)}
-    return part or DEFAULT_PART, DEFAULT_CLOCK if clock_ns is None else clock_ns, options
+    return part or usual_part, usual_clock if clock_ns is None else clock_ns, options
+
+
+def _noted(graph: Graph, key: str, default: Any) -> Any:
+    """What the notes of a model say, if it is of the kind of `default`: a file may say anything."""
+    said = graph.meta.get(key)
+    return said if isinstance(said, type(default)) else default

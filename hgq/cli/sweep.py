@@ -66,7 +66,7 @@ def command(
     plan = Plan.from_toml(recipe, axes).changed({path: value for path, value in changes.items() if value is not None})
     if list_only:
         rows = [{"trial": trial.name, **trial.changes} for trial in plan.trials()]
-        _output.json_result(rows) if as_json else _output.table(rows, f"{len(rows)} trials")
+        _output.json_result(rows) if as_json else _output.table(rows, f"{len(rows)} trial{'s' if len(rows) > 1 else ''}")
         return
     target = out or Path("sweeps") / plan.name
     result = _run(plan, target, resume, _runner(workers, vectorize), retries)

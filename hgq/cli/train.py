@@ -99,4 +99,5 @@ def command(
         if value is not None
     )
     options += " --gradient-health" if gradient_health else ""
-    run(asked, target, resume, as_json, lambda directory: f"hgq train {recipe}{options} --out {directory} --resume")
+    begin = f"hgq train {shlex.quote(str(recipe))}{options}"
+    run(asked, target, resume, as_json, lambda directory: f"{begin} --out {shlex.quote(str(directory))} --resume")

@@ -73,7 +73,8 @@ class Plan:
         try:
             text = Path(path).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError("Cannot read the recipe.", where=str(path), received=getattr(error, "strerror", None) or str(error)) from None
+            received = getattr(error, "strerror", None) or str(error)
+            raise ConfigError("Cannot read the recipe.", where=str(path), expected="a TOML file", received=received) from None
         return cls.from_text(text, axes, str(path))
 
     @classmethod

@@ -6,8 +6,6 @@ import io
 from collections.abc import Sequence
 from typing import Any
 
-from hgq.report.charts import front
-
 
 def png(rows: Sequence[dict[str, Any]], name: str) -> bytes | None:
     """The metric of test samples against EBOPs, one dot a model, those that no other beats in validation joined; None without models.
@@ -26,8 +24,8 @@ def png(rows: Sequence[dict[str, Any]], name: str) -> bytes | None:
     canvas, axes = FigureCanvasAgg(figure), figure.add_subplot()
     scale = 100.0 if rises else 1.0
     axes.scatter([row["ebops"] for row in done], [scale * row["test"] for row in done], s=16, color="0.6", label="models")
-    best = front([(row["ebops"], scale * row["test"]) for row in done if row["front"]], higher_is_better=rises)
-    axes.step(*zip(*best, strict=True), where="post", marker="o", color="tab:blue", label="not beaten")
+    best = sorted((row["ebops"], scale * row["test"]) for row in done if row["front"])  # chosen in validation: they need not rise
+    axes.plot(*zip(*best, strict=True), marker="o", color="tab:blue", label="not beaten in validation")
     if min(row["ebops"] for row in done) > 0:
         axes.set_xscale("log")
     axes.set_xlabel("EBOPs")

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hgq.errors import ConfigError, OutputError
-from hgq.output import write_file_atomically, writing
+from hgq.output import refuse_used, write_file_atomically, writing
 from hgq.sweep.plan import Plan
 from hgq.sweep.runners import Here, Runner
 from hgq.sweep.table import FILE as TABLE
@@ -99,12 +99,7 @@ def _check_directory(directory: Path, plan: Plan, resume: bool) -> None:
     """Refuse what cannot be."""
     asked = directory / ASKED
     if not resume:
-        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-            raise OutputError(
-                "The sweep directory is not empty.",
-                where=str(directory),
-                fix="Name another one, or continue the sweep that is there with --resume (in Python: resume=True).",
-            )
+        refuse_used(directory, "sweep")
         return
     if not asked.is_file():
         raise OutputError(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hgq.estimate.ebops import ebops_of
 from hgq.estimate.plan import fastest_cut
@@ -32,7 +32,9 @@ def deliver_one(run: Run, target: float | None, epoch: int, folder: str) -> Poin
     key = "accuracy" if run.metric == "accuracy" else "loss"
     val = run.validate()[f"val_{key}"]
     test = score(run.loop.predict(run.data.x_test), run.data.y_test, run.recipe.train.loss)[key]
-    notes = {"data": run.data.name, "epoch": epoch, f"test_{run.metric}": round(test, 6), "test_samples": len(run.data.y_test)}
+    export = run.recipe.export
+    notes: dict[str, Any] = {"part": export.part, "clock_ns": export.clock_ns}
+    notes |= {"data": run.data.name, "epoch": epoch, f"test_{run.metric}": round(test, 6), "test_samples": len(run.data.y_test)}
     plan = run.firmware.plan(graph)
     if plan is not None:
         notes["pipeline"] = asdict(plan)
@@ -46,7 +48,7 @@ def deliver_one(run: Run, target: float | None, epoch: int, folder: str) -> Poin
     tolerance = run.recipe.budget.tolerance if run.recipe.budget else 0.0
     lut = round(run.firmware.luts(graph)) if run.recipe.resource == "lut" else None
     spent = ebops if lut is None else lut
-    wanted = run.recipe.export.latency_ns
+    wanted = export.latency_ns
     within = (target is None or (1 - tolerance) * target <= spent <= target) and (wanted is None or plan is not None)
     cut = plan or (None if wanted is None else fastest_cut(graph, run.recipe.export.part, run.recipe.export.clock_ns))
     timing = (wanted, cut.ns if cut else None, cut.cycles if cut else None, plan.clock_ns if plan else None)

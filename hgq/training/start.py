@@ -26,7 +26,7 @@ import keras
 
 from hgq.config import Recipe
 from hgq.errors import ConfigError, OutputError
-from hgq.output import write_file_atomically, writing
+from hgq.output import refuse_used, write_file_atomically, writing
 from hgq.training.reach import refuse_timing
 from hgq.training.result import FILE as RESULT
 from hgq.training.result import RunResult
@@ -105,12 +105,7 @@ def _check_directory(directory: Path, recipe: Recipe, resume: bool) -> RunResult
     """Refuse what cannot be; a finished run that is resumed is returned."""
     asked = directory / "recipe.toml"
     if not resume:
-        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-            raise OutputError(
-                "The run directory is not empty.",
-                where=str(directory),
-                fix="Name another one, or continue the run that is there with --resume (in Python: resume=True).",
-            )
+        refuse_used(directory, "run")
         return None
     if not asked.is_file():
         raise OutputError(

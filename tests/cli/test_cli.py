@@ -330,7 +330,9 @@ def test_verify_simulates_the_project_that_export_writes(monkeypatch, model, tmp
     import hgq.verify
     from hgq.verify.verdict import Check, Verdict
 
-    notes = {"pipeline": {"part": "xck26-sfvc784-2LV-c", "stages": 3, "clock_ns": 2.5, "cycles": 4, "ns": 10.0, "wanted_ns": 12.0}}
+    part = "xck26-sfvc784-2LV-c"
+    pipeline = {"part": part, "stages": 3, "clock_ns": 2.5, "cycles": 4, "ns": 10.0, "wanted_ns": 12.0}
+    notes = {"part": part, "clock_ns": 8.0, "pipeline": pipeline}
     trained = file.save(replace(file.load(model), meta=notes), tmp_path / "trained.hgq")
     asked = {}
 
@@ -340,9 +342,11 @@ def test_verify_simulates_the_project_that_export_writes(monkeypatch, model, tmp
 
     monkeypatch.setattr(hgq.verify, "verify", verify)
     assert here("verify", str(trained))[0] == 0
-    assert asked == {"rtl": ("xck26-sfvc784-2LV-c", 2.5, {"stages": "3"}), "hls4ml": ("xcvu13p-flga2577-2-e", 5.0, {})}
+    assert asked == {"rtl": (part, 2.5, {"stages": "3"}), "hls4ml": (part, 8.0, {})}
     assert here("verify", str(trained), "-b", "rtl", "--clock-ns", "4")[0] == 0
-    assert asked["rtl"] == ("xcvu13p-flga2577-2-e", 4.0, {})
+    assert asked["rtl"] == (part, 4.0, {})
+    assert here("verify", str(model))[0] == 0
+    assert asked["rtl"] == asked["hls4ml"] == ("xcvu13p-flga2577-2-e", 5.0, {})
 
 
 def test_export_lists_the_options_of_a_backend(fake, here):

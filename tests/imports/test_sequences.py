@@ -8,7 +8,7 @@ import hgq
 from hgq.errors import ConfigError
 from hgq.freeze import freeze
 from hgq.ir import interpret
-from tests.imports.test_floats import data, settled
+from tests.imports.test_floats import data, relative_errors, settled
 
 L = keras.layers
 
@@ -41,12 +41,7 @@ MODELS = {
 @pytest.mark.parametrize("name", ["attention", *(pytest.param(name, marks=pytest.mark.slow) for name in MODELS if name != "attention")])
 def test_errors_fall_as_two_to_the_minus_bits(name):
     model = MODELS[name]()
-    x, errors = data(model), []
-    y = np.asarray(model(x))
-    for bits in (8, 12):
-        converted = hgq.quantize_model(model, bits=bits, calibration=x)
-        got = np.asarray(converted(x, training=False))
-        errors.append(np.sqrt(np.mean((got - y) ** 2)) / y.std())
+    errors = relative_errors(model, data(model))
     # as in test_floats; a softmax keeps its tables of 8 to 10 bits, hence the wider margin below
     assert errors[0] < 32 * 2**-8
     assert 6 < errors[0] / errors[1] < 32

@@ -15,7 +15,7 @@ from hgq.ir.graph import Graph
 from hgq.ir.integers import IntArray
 from hgq.ir.ops import OPS
 from hgq.numerics import Fixed
-from hgq.passes import PIPELINE, optimize
+from tests.ir.proofs import checked_trace
 from tests.random_graphs import CONVS, random_conv_graph, random_samples
 
 
@@ -52,16 +52,7 @@ def test_conv_is_its_formula(case):
 def test_proven_formats_hold_every_value_and_passes_change_none(case, seed):
     graph = random_conv_graph(case, seed)
     samples = random_samples(graph, 200, seed)
-    trace = interpret.run(graph, samples, trace=True)
-    for name, fixed in graph.formats().items():
-        if name in trace:
-            scaled = np.ldexp(trace[name], np.broadcast_to(fixed.f, trace[name].shape))
-            assert (scaled == np.rint(scaled)).all()
-            assert (scaled >= fixed.low).all() and (scaled <= fixed.high).all()
-    for step in (*PIPELINE, optimize):
-        after = spec.check(step(graph))
-        for name, value in interpret.run(after, samples).items():
-            np.testing.assert_array_equal(value, trace[name])
+    checked_trace(graph, samples)
 
 
 def test_a_graph_with_a_convolution_is_saved_as_it_is(tmp_path):

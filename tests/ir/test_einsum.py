@@ -14,7 +14,7 @@ from hgq.ir.exactness import beyond_float32
 from hgq.ir.integers import IntArray
 from hgq.ir.ops import OPS
 from hgq.numerics import Fixed
-from hgq.passes import PIPELINE, optimize
+from tests.ir.proofs import checked_trace
 from tests.random_graphs import EINSUMS, random_einsum_graph, random_samples
 
 BOTH = pytest.mark.parametrize("constant", [True, False])
@@ -39,16 +39,7 @@ def test_proven_formats_passes_and_rtl(case, constant):
     for seed in range(2):
         graph = random_einsum_graph(case, seed, constant)
         samples = random_samples(graph, 200, seed)
-        trace = interpret.run(graph, samples, trace=True)
-        for name, fixed in graph.formats().items():
-            if name in trace:
-                scaled = np.ldexp(trace[name], np.broadcast_to(fixed.f, trace[name].shape))
-                assert (scaled == np.rint(scaled)).all()
-                assert (scaled >= fixed.low).all() and (scaled <= fixed.high).all()
-        for step in (*PIPELINE, optimize):
-            after = spec.check(step(graph))
-            for name, value in interpret.run(after, samples).items():
-                np.testing.assert_array_equal(value, trace[name])
+        trace = checked_trace(graph, samples)
         for name, value in plugins.backend("rtl").comb_predict(graph, samples).items():
             np.testing.assert_array_equal(value, trace[name])
 

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from hgq.errors import GraphError
-from hgq.ir import file, interpret, spec
+from hgq.ir import file, interpret
 from hgq.ir.build import GraphBuilder
 from hgq.ir.graph import Graph
 from hgq.ir.integers import IntArray
 from hgq.ir.ops import OPS
 from hgq.numerics import Fixed
-from hgq.passes import PIPELINE, optimize
+from hgq.passes import optimize
+from tests.ir.proofs import checked_trace
 from tests.random_graphs import LOOKUPS, random_lookup_graph, random_samples
 
 
@@ -43,16 +44,7 @@ def test_lookup_is_its_definition(case):
 def test_proven_formats_hold_every_value_and_passes_change_none(case, seed, tmp_path):
     graph = random_lookup_graph(case, seed)
     samples = random_samples(graph, 300, seed)
-    trace = interpret.run(graph, samples, trace=True)
-    for name, fixed in graph.formats().items():
-        if name in trace:
-            scaled = np.ldexp(trace[name], np.broadcast_to(fixed.f, trace[name].shape))
-            assert (scaled == np.rint(scaled)).all()
-            assert (scaled >= fixed.low).all() and (scaled <= fixed.high).all()
-    for step in (*PIPELINE, optimize):
-        after = spec.check(step(graph))
-        for name in graph.outputs:
-            np.testing.assert_array_equal(interpret.run(after, samples)[name], trace[name])
+    checked_trace(graph, samples)
     path = file.save(graph, tmp_path / "model.hgq")
     assert file.load(path).digest() == graph.digest()
 

@@ -382,3 +382,19 @@ def test_a_place_that_cannot_be_written(run_dir):
     (run_dir / "report.html").mkdir()
     with pytest.raises(OutputError):
         report(run_dir)
+
+
+def test_a_sweep_joins_what_its_table_calls_not_beaten():
+    from hgq.report.sweep import page
+
+    models = [(1000, 0.70, 0.71), (2000, 0.75, 0.69), (3000, 0.74, 0.76), (4000, 0.78, 0.73)]  # EBOPs, validation, test
+    common = {"state": "done", "resource": "ebops", "budget": 500, "within": False, "lut": 900, "latency_ns": 30.0, "metric": "accuracy"}
+    rows = [
+        {"trial": f"seed{k}", "train.seed": k, **common, "ebops": e, "val": v, "test": t, "epochs": 9, "verified": True, "front": k != 2}
+        for k, (e, v, t) in enumerate(models)
+    ]
+    text = page("jets", rows, {})
+    assert text.count('<small class="good">not beaten</small>') == 3
+    (line,) = re.findall(r'<path class="line s1[^"]*" d="([^"]*)"', text)
+    assert len(re.findall(r"[ML]", line)) == 3  # seed1 too, though seed0 does better in the test
+    assert re.search(r"</a>\s<small", text)

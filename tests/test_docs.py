@@ -60,3 +60,36 @@ def test_links_to_files_exist():
     for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
         for target in re.findall(r"\]\((?!https?://|#)([^)#]+)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_what_the_docs_name_exists():
+    """Files of the repository, Python names, and options of the command line: everything in backticks or behind ``hgq VERB``."""
+    import typer
+
+    from hgq.cli import app
+
+    verbs = typer.main.get_command(app.build()).commands  # type: ignore[attr-defined]
+    options = {name: {word for option in verb.params for word in option.opts} | {"--help"} for name, verb in verbs.items()}
+    for page in (ROOT / "README.md", *(ROOT / "docs").glob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        files = re.findall(r"`((?:hgq|converters|benchmarks|tests|examples|scripts|firmware_templates|docs)/[\w./-]+)`", text)
+        assert not [path for path in files if not (ROOT / path).exists()], page.name
+        assert not [name for name in re.findall(r"`(hgq(?:\.\w+)+)`", text) if not _defined(name)], page.name
+        for verb, words in re.findall(r"\bhgq ([a-z]+)((?: [^`\n#|]*)?)", text):
+            asked = set(re.findall(r"(?<![\w-])--?[a-zA-Z][a-z-]*", words))
+            assert verb not in options or asked <= options[verb], f"{page.name}: hgq {verb}{words}"
+        assert set(re.findall(r"`(--[a-z][a-z-]*)", text)) <= set().union(*options.values()), page.name
+
+
+def _defined(name: str) -> bool:
+    """Whether a dotted name is a module or stands in one; read, not imported."""
+    parts = name.split(".")
+    for split in range(len(parts), 0, -1):
+        folder = ROOT.joinpath(*parts[:split])
+        found = next((path for path in (folder.with_suffix(".py"), folder / "__init__.py") if path.is_file()), None)
+        if found is not None:
+            if split == len(parts):
+                return True
+            given = r"^\s*(def|class) NAME\b|^NAME\b.*=|import .*\bNAME\b|^    NAME,|\"NAME\"".replace("NAME", parts[split])
+            return re.search(given, found.read_text(encoding="utf-8"), re.MULTILINE) is not None
+    return False

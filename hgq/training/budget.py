@@ -30,6 +30,7 @@ import keras
 
 from hgq.errors import ConfigError
 from hgq.training.step import training_state
+from hgq.training.values import read, write
 
 log = logging.getLogger("hgq.training")
 
@@ -262,12 +263,12 @@ class Budget(keras.callbacks.Callback):
         set_beta(self.model, self.controller.beta)
 
     def _snapshot(self) -> list[Any]:
-        return [variable.numpy() for variable in training_state(self.model)]
+        return read(training_state(self.model))
 
     def _put_back(self, values: list[Any]) -> None:
-        for variable, value in zip(training_state(self.model), values, strict=True):
-            # The state was on its way down: its momentum would carry it there again.
-            variable.assign(value * 0 if "momentum" in variable.path else value)
+        # The state was on its way down: its momentum would carry it there again.
+        state = training_state(self.model)
+        write(state, [value * 0 if "momentum" in variable.path else value for variable, value in zip(state, values, strict=True)])
 
     def state(self) -> tuple[dict[str, Any], list[Any]]:
         """All that changes, for a checkpoint: JSON values, and arrays."""

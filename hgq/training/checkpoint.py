@@ -15,9 +15,10 @@ import numpy as np
 from hgq.errors import FileFormatError
 from hgq.output import write_file_atomically
 from hgq.training.step import training_state
+from hgq.training.values import read, write
 
 FILE = "state.npz"
-SCHEMA = 1
+SCHEMA = 2
 
 
 class Resumable(Protocol):
@@ -41,7 +42,7 @@ def save(path: Path, model: keras.Model, parts: Mapping[str, Resumable], run: di
         parts: Callbacks by name.
         run: The driver's own JSON values.
     """
-    arrays = {f"model/{index}": variable.numpy() for index, variable in enumerate(training_state(model))}
+    arrays = {f"model/{index}": value for index, value in enumerate(read(training_state(model)))}
     notes: dict[str, Any] = {"schema": SCHEMA, "run": run, "parts": {}}
     for name, part in parts.items():
         notes["parts"][name], extra = part.state()
@@ -69,8 +70,7 @@ def load(path: Path, model: keras.Model, parts: Mapping[str, Resumable]) -> dict
     values = _listed(arrays, "model/")
     if notes.get("schema") != SCHEMA or [v.shape for v in values] != [tuple(t.shape) for t in targets] or set(notes["parts"]) != set(parts):
         raise _damaged(path, f"schema {notes.get('schema')}, {len(values)} arrays for {len(targets)} variables")
-    for target, value in zip(targets, values, strict=True):
-        target.assign(value)
+    write(targets, values)
     for name, part in parts.items():
         part.restore(notes["parts"][name], _listed(arrays, f"part/{name}/"))
     return notes["run"]

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from hgq import native, replicas
 from hgq.layers.walk import pause_gradients, qlayers, total_cost
+from hgq.training.values import read, write
 
 
 def order(seed: int, epoch: int, samples: int, batch_size: int) -> NDArray[np.int32]:
@@ -67,15 +68,9 @@ class Loop:
 
         self._compiled, self._epochs = compiled, dict[bool, Callable[..., None]]()
         self._predict, self._costs, self._data = predict, costs, data
-        # Optimizer and metrics make their variables at first use. Inside of the step that would mean to trace it twice.
+        self._sample = x[:1], y[:1]
         if not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
-        outputs = model(tf.constant(x[:1]), training=False)
-        metrics = tf.function(
-            lambda: strategy.run(lambda: model.compute_metrics(tf.constant(x[:1]), tf.constant(y[:1]), outputs)), autograph=False
-        )
-        metrics.get_concrete_function()()  # not `metrics()`: of many loops, TensorFlow warns that something is traced again and again
-        model.reset_metrics()
         self._lender: Loop | None = None
 
     def run_epoch(self, epoch: int, *, exact_gradients: bool = False) -> dict[str, float]:
@@ -85,12 +80,23 @@ class Loop:
             epoch: Decides the order of samples.
             exact_gradients: Compute gradients in full precision, whatever the layers say. Each of both kinds is compiled once.
         """
+        if not self._epochs:
+            self._create_metrics()
         if exact_gradients not in self._epochs:
             self._epochs[exact_gradients] = self._compiled()
         pause_gradients(self.model, exact_gradients)
         self.model.reset_metrics()
         self._epochs[exact_gradients](tf.constant(order(self.seed, epoch, self.samples, self.batch_size)), *self._data)
         return {name: float(value) for name, value in self.model.get_metrics_result().items()}
+
+    def _create_metrics(self) -> None:
+        """Have metrics make their variables, as the optimizer has: at first use, inside of the step, it would have to be traced twice."""
+        model, (x, y) = self.model, self._sample
+        outputs = model(tf.constant(x), training=False)
+        metrics = tf.function(
+            lambda: model.distribute_strategy.run(lambda: model.compute_metrics(tf.constant(x), tf.constant(y), outputs)), autograph=False
+        )
+        metrics.get_concrete_function()()  # not `metrics()`: of many loops, TensorFlow warns that something is traced again and again
 
     def costs(self) -> dict[str, float]:
         """The model's ``ebops`` now, and what else its layers charge for: `hgq.layers.total_cost`, compiled."""
@@ -101,14 +107,12 @@ class Loop:
         if self._lender is None:
             return self._predict(tf.constant(x)).numpy()
         theirs = self._lender.model.variables
-        kept = [variable.numpy() for variable in theirs]
+        kept = read(theirs)
         try:
-            for variable, own in zip(theirs, self.model.variables, strict=True):
-                variable.assign(own)
+            write(theirs, read(self.model.variables))
             return self._lender.predict(x)
         finally:
-            for variable, value in zip(theirs, kept, strict=True):
-                variable.assign(value)
+            write(theirs, kept)
 
     def borrow(self, lender: Loop) -> None:
         """From now on, predict with what another loop has compiled for a model of the same architecture: compiling takes over a second."""

@@ -36,6 +36,7 @@ from hgq.training.reach import refuse_budget, refuse_latency
 from hgq.training.result import RunResult
 from hgq.training.select import Select
 from hgq.training.shallow import Shallow
+from hgq.training.values import read, write
 
 log = logging.getLogger("hgq.training")
 
@@ -44,7 +45,9 @@ OVERTIME = 0.25
 OVERTIME_RATE = 0.3
 """… at this share of its first learning rate: the last one would be too low to change bits."""
 SAVE_SECONDS = 2.0
-"""Checkpoints are at least this far apart, so that small networks do not spend their time on them."""
+"""Checkpoints are at least this far apart, so that small networks do not spend their time on them …"""
+PARETO_SECONDS = 60.0
+"""… nor on the models of the front, which are part of a checkpoint until they are written."""
 
 
 def load_data(recipe: Recipe) -> Dataset:
@@ -121,7 +124,9 @@ class Run:
             self.shallow = Shallow(
                 self.model, recipe.export.latency_ns, asked.clock_ns, device_of(asked.part), measure, every=every, start=start
             )
-        self.pareto = ParetoFront(directory / "pareto", self.monitor, start_epoch=min(20, section.epochs // 5), spacing=0.1)
+        self.pareto = ParetoFront(
+            directory / "pareto", self.monitor, start_epoch=min(20, section.epochs // 5), spacing=0.1, seconds=PARETO_SECONDS
+        )
         self.bits = BitHistogram(directory / "bits.csv", every=max(1, total // 50))
         self.bar = Progress(total, self.monitor, progress)
         self.health: GradientHealth | None = None
@@ -148,6 +153,9 @@ class Run:
                 epoch = asked.send(self.one_epoch(epoch))
         except StopIteration:
             pass
+        except KeyboardInterrupt:  # who looks at the run as it is finds all of its front
+            self.pareto.write()
+            raise
         finally:
             asked.close()
 
@@ -278,14 +286,13 @@ class Run:
     def deliver(self) -> RunResult:
         """Calibrate, freeze and save each chosen model; the last step of a run."""
         self._write_history()
-        last = [variable.numpy() for variable in self.model.variables]
+        last = read(self.model.variables)
         targets: list[float | None] = list(self.recipe.budget.targets) if self.recipe.budget else [None]
         points = []
         for number, target in enumerate(targets):
             chosen = self.select.put_back(number) if self.select else None
             if chosen is None:
-                for variable, value in zip(self.model.variables, last, strict=True):
-                    variable.assign(value)
+                write(self.model.variables, last)
             folder = f"budgets/{target:.0f}/" if len(targets) > 1 else ""
             points.append(deliver_one(self, target, chosen.epoch if chosen else self.epoch - 1, folder))
         main = len(points) // 2

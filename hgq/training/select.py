@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from hgq.training.budget import Budget, Stage
+from hgq.training.values import read, write
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ class Select(keras.callbacks.Callback):
 
     def _keep(self, number: int, chosen: Chosen) -> None:
         self.chosen[number] = chosen
-        self._weights[number] = [variable.numpy() for variable in self.model.variables]
+        self._weights[number] = read(self.model.variables)
 
     def _keep_nearest(self, number: int, stage: Stage, epoch: int, logs: Any) -> None:
         ebops, middle = logs[self.budget.resource] * self.budget.ratio, stage.target * (1 - self.budget.tolerance / 2)
@@ -88,8 +89,7 @@ class Select(keras.callbacks.Callback):
         """Give the model the state that was chosen for this stage, ranges included; None, and no change, if no epoch had settled."""
         if number not in self.chosen:
             return None
-        for variable, value in zip(self.model.variables, self._weights[number], strict=True):
-            variable.assign(value)
+        write(self.model.variables, self._weights[number])
         return self.chosen[number]
 
     def _number(self, epoch: int) -> int:

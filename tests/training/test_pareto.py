@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import keras
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -94,6 +95,37 @@ def test_restore_forgets_what_came_after_the_checkpoint(tmp_path):
     assert [p.epoch for p in again.points] == [0, 1]
     assert len(list((tmp_path / "p").glob("*.keras"))) == 2
     assert len(json.loads((tmp_path / "p" / "pareto.json").read_text())) == 2
+
+
+def test_models_wait_in_memory_and_in_checkpoints(tmp_path):
+    """Each file holds its own epoch's weights, though written at the end, by another process, which had gone on in between."""
+
+    def made(seconds):
+        callback = ParetoFront(tmp_path / "pareto", seconds=seconds)
+        callback.set_model(keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)]))
+        return callback
+
+    first, second = made(1e9), made(1e9)
+    for epoch, (ebops, metric) in enumerate([(100, 0.7), (90, 0.5), (80, 0.6)]):  # the third beats the second
+        first.model.layers[0].kernel.assign([[float(epoch)]])
+        first.offer(epoch, ebops, metric)
+    assert not (tmp_path / "pareto").exists()
+    second.restore(*first.state())
+    second.model.layers[0].kernel.assign([[7.0]])
+    second.on_train_end()
+    files = [point.file for point in second.points]
+    assert {path.name for path in (tmp_path / "pareto").iterdir()} == {"pareto.json", *files}
+    assert [float(keras.saving.load_model(tmp_path / "pareto" / file).layers[0].kernel[0, 0]) for file in files] == [0.0, 2.0]
+    assert float(second.model.layers[0].kernel[0, 0]) == 7.0
+    assert [entry["file"] for entry in json.loads((tmp_path / "pareto" / "pareto.json").read_text())] == files
+
+
+def test_a_large_front_does_not_stay_in_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr("hgq.training.pareto.MOST_BYTES", 10)
+    callback = ParetoFront(tmp_path / "pareto", seconds=1e9)
+    callback.set_model(keras.Sequential([keras.Input((1,)), keras.layers.Dense(4)]))
+    callback.offer(0, 100, 0.7)
+    assert (tmp_path / "pareto" / callback.points[0].file).is_file()
 
 
 def test_epochs_before_the_start_are_ignored_and_a_missing_metric_is_told(tmp_path, caplog, monkeypatch):

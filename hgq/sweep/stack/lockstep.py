@@ -58,6 +58,7 @@ def _train(runs: Sequence[Run]) -> None:
     """Epochs of all until the last one is over. A run that is over keeps its model; its place in the stack goes on for nothing."""
     for run in runs:
         run.save_seconds *= len(runs)
+        run.pareto.seconds *= len(runs)
     first = runs[0].recipe.train
     stack = Stack([run.model for run in runs], [(run.data.x_train, run.data.y_train) for run in runs], batch_size=first.batch_size)
     asked = [run.epochs() for run in runs]

@@ -33,20 +33,31 @@ PARTS = {"xc7": "xc7a100tcsg324-1", "xcup": "xcvu13p-flga2577-2-e", "ecp5": "lfe
 CLOCKS = (4.0, 5.0, 8.0, 12.0)
 SEEDS = 8
 """Designs of each family."""
+ECP5_SEEDS = (1, 5, 2)
+"""Those also built for ECP5."""
 LARGEST_COMBINATIONAL = 500
 """A deep design without registers keeps ABC busy for a quarter of an hour from some 1,500 on."""
 LARGEST = 4500
 """Designs whose adder-graph cost is above this are left out: they take minutes each and say nothing new."""
 
 
-def wanted(only: str) -> list[tuple[str, int, str]]:
-    """(family, seed, target) of every row: every design for Artix-7, a quarter also for UltraScale+ and a quarter for ECP5."""
+Item = tuple[str, int, str]
+"""Family, seed, target."""
+
+
+def wanted(only: str) -> list[Item]:
+    """(family, seed, target) of every row: every design for Artix-7 and UltraScale+, and `ECP5_SEEDS` of each family for ECP5."""
     from corpus_designs import FAMILIES
 
     names = [name for name in FAMILIES if re.search(only, name)]
-    rows = [(name, seed, "xc7") for seed in range(SEEDS) for name in names]
-    rows += [(name, seed, "xcup") for seed in range(0, SEEDS, 4) for name in names]
-    return rows + [(name, seed, "ecp5") for seed in range(1, SEEDS, 4) for name in names]
+    rows = [(name, seed, target) for target in ("xc7", "xcup") for seed in range(SEEDS) for name in names]
+    return rows + [(name, seed, "ecp5") for seed in ECP5_SEEDS for name in names]
+
+
+def by_time(items: list[Item], rows: list[dict[str, Any]]) -> list[Item]:
+    """Those first that the store knows to be small on another target: an interrupted run then has most rows for its time."""
+    lut = {(row["family"], row["seed"]): row["lut"] for row in rows if "lut" in row}
+    return sorted(items, key=lambda item: lut.get(item[:2], LARGEST))
 
 
 def build(name: str, seed: int, target: str) -> tuple[Any, dict[str, str], dict[str, Any]]:
@@ -102,9 +113,6 @@ def measure(name: str, seed: int, target: str, route: bool) -> dict[str, Any]:
 
 # ---- many at a time ----------------------------------------------------------------------------------------------------------------------
 
-Item = tuple[str, int, str]
-
-
 def rows_of(items: list[Item], route: bool, workers: str) -> Iterator[tuple[Item, dict[str, Any] | str]]:
     """Each item with its row, or why there is none, as they come."""
     if workers == "1":
@@ -151,7 +159,7 @@ def on_ray(items: list[Item], route: bool, address: str) -> Iterator[tuple[Item,
             yield item, str(error).splitlines()[0]
 
 
-def key(row: dict[str, Any]) -> tuple[str, int, str]:
+def key(row: dict[str, Any]) -> Item:
     return row["family"], row["seed"], row["target"]
 
 
@@ -168,6 +176,7 @@ def write(path: Path, rows: list[dict[str, Any]]) -> None:
 
 def main(
     only: Annotated[str, typer.Option(help="Families that match this.")] = "",
+    group: Annotated[str, typer.Option(help="Families of groups that match this: adders, other.")] = "",
     target: Annotated[str, typer.Option(help="Targets that match this.")] = "",
     seed: Annotated[int | None, typer.Option(help="Designs of this seed.")] = None,
     workers: Annotated[str, typer.Option(help="N processes, or ray, or ray://HOST:PORT.")] = "1",
@@ -190,7 +199,11 @@ def main(
     done = {key(row) for row in rows}
     number, count = (int(piece) for piece in part.split("/"))
     asked = [item for item in wanted(only) if re.search(target, item[2]) and seed in (None, item[1])]
-    todo = [item for index, item in enumerate(asked) if item not in done and index % count == number]
+    if group:
+        from corpus_designs import FAMILIES
+
+        asked = [item for item in asked if re.search(group, FAMILIES[item[0]][0])]
+    todo = by_time([item for index, item in enumerate(asked) if item not in done and index % count == number], rows)
     if list_only:
         print(f"{len(done)} rows, {len(todo)} missing:", *(" ".join(map(str, item)) for item in todo), sep="\n")
         return

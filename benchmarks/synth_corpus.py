@@ -12,6 +12,7 @@ has every row that is done, and the next call makes what it lacks. A process or 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -89,8 +90,16 @@ def build(name: str, seed: int, target: str) -> tuple[Any, dict[str, str], dict[
         "logic": {key: value for key, value in logic(pipeline).items() if value},
         "stage_delay": round(max(pipeline.stage_delays, default=0.0), 3),
         "cycles": pipeline.latency_cycles,
+        "program": program(pipeline),
     }
     return graph, options, row
+
+
+def program(pipeline: Any) -> str:
+    """A digest of what is synthesised: rows of another program are out of date."""
+    stages = [(comb.ops, comb.out_idxs, comb.out_shifts, comb.out_negs) for comb in pipeline.fsm.logic.values()]
+    tables = [table.table.tobytes() for comb in pipeline.fsm.logic.values() for table in comb.lookup_tables or ()]
+    return hashlib.blake2b(repr((stages, tables)).encode(), digest_size=6).hexdigest()
 
 
 def measure(name: str, seed: int, target: str, route: bool) -> dict[str, Any]:
@@ -112,6 +121,7 @@ def measure(name: str, seed: int, target: str, route: bool) -> dict[str, Any]:
 
 
 # ---- many at a time ----------------------------------------------------------------------------------------------------------------------
+
 
 def rows_of(items: list[Item], route: bool, workers: str) -> Iterator[tuple[Item, dict[str, Any] | str]]:
     """Each item with its row, or why there is none, as they come."""
@@ -174,6 +184,19 @@ def write(path: Path, rows: list[dict[str, Any]]) -> None:
     write_file_atomically(path, f"[\n{lines}\n]\n", force=True)
 
 
+def recounted(rows: list[dict[str, Any]], store: Path, only: str) -> None:
+    """Count anew the rows whose families match, and leave out those that were measured of another program."""
+    for index, row in enumerate(rows):
+        if not re.search(only, row["family"]):
+            continue
+        new = build(*key(row))[2]
+        if row.get("program", new["program"]) != new["program"]:
+            print(f"{key(row)} is out of date", file=sys.stderr)
+            new = {}
+        rows[index] = row | new if new else {}
+    write(store, [row for row in rows if row])
+
+
 def main(
     only: Annotated[str, typer.Option(help="Families that match this.")] = "",
     group: Annotated[str, typer.Option(help="Families of groups that match this: adders, other.")] = "",
@@ -184,7 +207,10 @@ def main(
     store: Annotated[Path, typer.Option(help="Where the rows go.")] = STORE,
     merge: Annotated[list[Path] | None, typer.Option(help="Stores to take rows from, instead of measuring.")] = None,
     route: Annotated[bool, typer.Option(help="Place and route the ECP5 designs too.")] = False,
-    recount: Annotated[bool, typer.Option(help="Count the RTL of all rows anew and keep what was measured.")] = False,
+    recount: Annotated[
+        bool, typer.Option(help="Count the RTL of rows anew and keep what was measured, if the program is the same.")
+    ] = False,
+    again: Annotated[bool, typer.Option(help="Measure also what the store has.")] = False,
     list_only: Annotated[bool, typer.Option("--list", help="Show what is missing, and stop.")] = False,
 ) -> None:
     """Synthesise what the store lacks."""
@@ -194,9 +220,9 @@ def main(
         write(store, list(known.values()))
         return
     if recount:
-        write(store, [row | build(*key(row))[2] for row in rows])
+        recounted(rows, store, only)
         return
-    done = {key(row) for row in rows}
+    done = set() if again else {key(row) for row in rows}
     number, count = (int(piece) for piece in part.split("/"))
     asked = [item for item in wanted(only) if re.search(target, item[2]) and seed in (None, item[1])]
     if group:
@@ -212,7 +238,7 @@ def main(
         if isinstance(row, str):
             print(f"{item}: {row}", file=sys.stderr)
             continue
-        rows.append(row)
+        rows = [*(other for other in rows if key(other) != item), row]
         write(store, rows)
         print(
             f"[{index + 1}/{len(todo)}] {item} cost {row['cost']:.0f} LUT {row.get('lut')}, {time.monotonic() - start:.1f} s so far",

@@ -24,12 +24,12 @@ from hgq.ir.graph import Graph
 from hgq.ir.show import declared_format
 from hgq.passes import optimize
 
-from .bits import width_of
 from .logic import FEATURES, SHIFT_REGISTER, logic
 from .pipeline import depends_on_input, pipelined, program
 from .positions import NEEDED, Needed, Piece, Window, hoisted, pieces
 from .schedule import BISECTIONS, delays_of, pack
 from .settings import Settings
+from .stages import width_of
 from .summary import per_node
 from .trace import trace_anew
 

@@ -69,18 +69,19 @@ SHORT_STAGE = 2.0
 
 
 def adder_graph(structure: Structure, device: Device) -> Counts:
-    """Fully unrolled additions, shifts and tables, as the rtl backend writes them: no block RAM, DSPs for products of two values only.
+    """Fully unrolled additions, shifts and tables, as the rtl backend writes them: block RAM for large tables next to registers only, DSPs
+    for products of two values only.
 
     By the fits to synthesis where the family has them and the backend counts what they need; else by the scale of the family.
     """
     family = device.family
     if structure.counts and {"lut", "ff"} <= family.fits.keys():
         lut, ff = (family.fits[name].interval(structure.counts) for name in ("lut", "ff"))
-        dsp = family.fits["dsp"].interval(structure.counts) if "dsp" in family.fits else NONE
+        dsp, bram = (family.fits[name].interval(structure.counts).rounded() if name in family.fits else NONE for name in ("dsp", "bram"))
         if structure.alike:
             error = structure.alike["error"]
             lut, ff = (part * Interval(1 - error, 1, 1 + error) for part in (lut * ALIKE_LUT, ff * ALIKE_FF))
-        return Counts(lut.rounded(), ff.rounded() if structure.register_bits else NONE, dsp.rounded(), NONE)
+        return Counts(lut.rounded(), ff.rounded() if structure.register_bits else NONE, dsp, bram)
     lut = family.lut_per_cost * (OUR_ADDER if structure.counts else 1.0) * structure.cost  # only our RTL says its counts
     shifts = family.srl_per_bit * structure.register_bits if structure.stage_depth < SHORT_STAGE else 0.0
     ff = family.ff_per_bit * float(structure.register_bits)

@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import fit_synthesis
 from hgq.errors import DataError
-from hgq.estimate.fit import COVERAGE, fit, spread_of
+from hgq.estimate.fit import COVERAGE, between, fit, spreads_of
 
 AGAIN = "run benchmarks/fit_synthesis.py"
 
@@ -53,13 +53,18 @@ def test_two_families_are_too_few():
 
 
 def test_the_range_holds_this_share_of_others_of_the_kind():
+    """Designs whose errors are the larger the rougher they are: as many of the smooth as of the rough are inside, whose range is wider."""
     rng = np.random.default_rng(4)
-    inside = []
-    for _ in range(300):
-        values = rng.lognormal(0, 0.1, 61)
-        spread = spread_of(values[:60].tolist())
-        inside.append(spread.low <= values[60] <= spread.high)
-    assert np.mean(inside) == pytest.approx(COVERAGE, abs=0.05)  # 300 trials: two standard deviations are 0.035
+    inside = {0.0: [], 1.0: []}
+    for _ in range(600):
+        shares = rng.choice([0.0, 1.0], 61)
+        ratios = np.exp(rng.normal(0, 0.02 + 0.1 * shares))
+        spreads = spreads_of(ratios[:60].tolist(), shares[:60].tolist())
+        spread = between(*spreads, shares[60])
+        inside[shares[60]].append(spread.low <= ratios[60] <= spread.high)
+        assert spreads[1].high > spreads[0].high
+    for found in inside.values():
+        assert np.mean(found) == pytest.approx(COVERAGE, abs=0.05)  # 300 trials: three standard deviations are 0.052
 
 
 @pytest.fixture(scope="module")

@@ -118,3 +118,9 @@ class BudgetError(HGQError):
 def found_at(path: str | os.PathLike[str]) -> str:
     """What is there where a file is wanted: the `received` of an error."""
     return "a folder" if os.path.isdir(path) else "something that is no regular file" if os.path.exists(path) else "nothing there"
+
+
+def require_file(path: str | os.PathLike[str], kind: str, expected: str, fix: str | None = None) -> None:
+    """Raise `FileFormatError` unless a file is there, a "model" or whatever else its `kind` is."""
+    if not os.path.isfile(path):
+        raise FileFormatError(f"There is no such {kind} file.", where=os.fspath(path), expected=expected, received=found_at(path), fix=fix)

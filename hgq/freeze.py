@@ -22,7 +22,7 @@ from numpy.typing import ArrayLike
 import hgq
 from hgq import layers as hgq_layers
 from hgq.calibrate import calibrate
-from hgq.errors import FileFormatError, FreezeError, HGQError, found_at
+from hgq.errors import FileFormatError, FreezeError, HGQError, require_file
 from hgq.ir.build import GraphBuilder, Ref
 from hgq.ir.exactness import beyond_float32
 from hgq.ir.graph import Graph
@@ -86,8 +86,7 @@ def load_model(path: str | os.PathLike[str]) -> keras.Model:
     """
     path = Path(path)
     fix = "Save it again with model.save('name.keras')."
-    if not path.is_file():
-        raise FileFormatError("There is no such model file.", where=str(path), expected="a .keras file", received=found_at(path))
+    require_file(path, "model", "a .keras file")
     if not zipfile.is_zipfile(path):
         raise FileFormatError(
             "This is not a .keras file, or it is truncated.",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hgq.errors import DataError, FileFormatError, found_at
+from hgq.errors import DataError, FileFormatError, require_file
 
 NUMPY_FILE = "an .npz or .npy file of numbers"
 
@@ -21,8 +21,7 @@ def load_samples(path: str | os.PathLike[str], key: str | None = None) -> np.nda
         DataError: it has no array of that name.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileFormatError("There is no such data file.", where=str(path), expected=NUMPY_FILE, received=found_at(path))
+    require_file(path, "data", NUMPY_FILE)
     try:
         content = np.load(path, allow_pickle=False)
         if isinstance(content, np.ndarray):

@@ -31,7 +31,12 @@ def run(recipe: Recipe, out: Path, resume: bool, as_json: bool, command: Callabl
     Raises:
         MismatchError: two representations of the model differ.
         BudgetError: a budget was missed.
+        OutputError: `out` holds something already.
     """
+    from hgq.output import refuse_used
+
+    if not resume:
+        refuse_used(out, "run")  # before Keras is loaded
     _keras.load()
     from hgq.training import train
     from hgq.workflow import finish

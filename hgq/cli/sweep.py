@@ -110,10 +110,13 @@ def _runner(workers: str, vectorize: bool) -> Runner:
 def _run(plan: Plan, out: Path, resume: bool, runner: Runner, retries: int) -> SweepResult:
     from hgq.cli import _keras
     from hgq.cli._watch import Watch
+    from hgq.output import refuse_used
     from hgq.sweep.run import sweep
     from hgq.sweep.runners import Here, Together
 
     trials = plan.trials()
+    if not resume:
+        refuse_used(out, "sweep")  # before Keras is loaded
     if isinstance(runner, Here | Together):
         _keras.load()
         logging.getLogger("tensorflow").setLevel(logging.ERROR)  # each trial is traced anew: TensorFlow would warn of that

@@ -16,7 +16,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from hgq.errors import FileFormatError, found_at
+from hgq.errors import FileFormatError, require_file
 from hgq.imports.network import Entry, Network, read
 
 Weights = Mapping[str, NDArray[np.float32]]
@@ -70,10 +70,7 @@ def open_model(path: str | os.PathLike[str], weights: str | os.PathLike[str] | N
         FileFormatError: it is missing, or something else.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileFormatError(
-            "There is no such model file.", where=str(path), expected="a .keras, .h5 or .json file", received=found_at(path)
-        )
+    require_file(path, "model", "a .keras, .h5 or .json file")
     try:
         if zipfile.is_zipfile(path):
             return _archive(path)

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from hgq.errors import FileFormatError, HGQError, found_at
+from hgq.errors import FileFormatError, HGQError, require_file
 from hgq.ir import spec
 from hgq.ir.graph import Graph, graph_of, payload_of
 from hgq.project import write_file_atomically
@@ -63,14 +63,7 @@ def load(path: str | os.PathLike[str]) -> Graph:
         FileFormatError: it does not exist, is truncated, is something else, is of a newer schema or does not match its own hash.
     """
     path = Path(path)
-    if not path.is_file():
-        raise FileFormatError(
-            "There is no such model file.",
-            where=str(path),
-            expected="a .hgq file",
-            received=found_at(path),
-            fix="`hgq freeze` writes one, `hgq demo` trains one.",
-        )
+    require_file(path, "model", "a .hgq file", "`hgq freeze` writes one, `hgq demo` trains one.")
     try:
         with zipfile.ZipFile(path) as archive:
             names = set(archive.namelist())

@@ -15,6 +15,7 @@ def png(rows: Sequence[dict[str, Any]], name: str) -> bytes | None:
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
     done = [row for row in rows if row["state"] == "done"]
     if not done:
@@ -26,8 +27,12 @@ def png(rows: Sequence[dict[str, Any]], name: str) -> bytes | None:
     axes.scatter([row["ebops"] for row in done], [scale * row["test"] for row in done], s=16, color="0.6", label="models")
     best = sorted((row["ebops"], scale * row["test"]) for row in done if row["front"])  # chosen in validation: they need not rise
     axes.plot(*zip(*best, strict=True), marker="o", color="tab:blue", label="not beaten in validation")
-    if min(row["ebops"] for row in done) > 0:
+    costs = [row["ebops"] for row in done]
+    if min(costs) > 0:
         axes.set_xscale("log")
+        whole = StrMethodFormatter("{x:,.0f}")  # not powers of ten
+        axes.xaxis.set_major_formatter(whole)
+        axes.xaxis.set_minor_formatter(whole if max(costs) < 5 * min(costs) else NullFormatter())
     axes.set_xlabel("EBOPs")
     axes.set_ylabel("Test accuracy in %" if rises else "Test mean squared error")
     axes.set_title(name)

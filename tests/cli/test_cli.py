@@ -22,6 +22,7 @@ from hgq.ir.build import GraphBuilder
 from hgq.numerics import Fixed
 from hgq.project import MANIFEST, FirmwareProject
 
+RECIPE = Path(__file__).parents[2] / "examples" / "recipes" / "jets.toml"
 MAIN = [sys.executable, "-c", "from hgq.cli import main; main()"]
 
 
@@ -315,14 +316,20 @@ def test_export_refuses_before_it_writes(fake, model, tmp_path, here, arguments,
         (["estimate", "MODEL", "--synth", "--timeout", "-1"], ["greater than or equal"]),
         (["export", "MODEL", "--board", "pynq_z2"], ["goes around the RTL", "fix:"]),
         (["train", "FOLDER"], ["Cannot read the recipe", "expected: a TOML file"]),
+        (["train", "RECIPE", "--out", "FILE"], ["run directory is a file", "where:"]),
+        (["sweep", "RECIPE", "--seeds", "1,2", "--out", "FILE"], ["sweep directory is a file", "where:"]),
+        (["freeze", "MODEL", "--out", "OTHER", "--calibration", "FOLDER"], ["no such data file", "received: a folder"]),
+        (["freeze", "FOLDER", "--calibration", "FILE"], ["no such model file", "received: a folder"]),
     ],
 )
 def test_what_is_no_fit_file_or_number_is_refused_with_the_reason(fake, model, tmp_path, here, arguments, texts):
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("text")
-    names = {"MODEL": str(model), "FOLDER": str(tmp_path / "folder"), "FILE": str(tmp_path / "file")}
+    names = {"MODEL": str(model), "FOLDER": str(tmp_path / "folder"), "FILE": str(tmp_path / "file"), "OTHER": str(tmp_path / "other.hgq")}
+    names["RECIPE"] = str(RECIPE)
     code, out, err = here(*(names.get(argument, argument) for argument in arguments))
     assert (code, out) == (2, "") and all(text in err for text in texts) and "Traceback" not in err
+    assert "loading Keras" not in err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder", "tiny.hgq"] and not any((tmp_path / "folder").iterdir())
 
 
@@ -352,6 +359,14 @@ def test_verify_simulates_the_project_that_export_writes(monkeypatch, model, tmp
 def test_export_lists_the_options_of_a_backend(fake, here):
     code, out, _ = here("export", "--backend", "fake", "--list-options")
     assert code == 0 and "speed" in out and "how fast" in out
+
+
+def test_freeze_knows_inputs_that_no_data_reach():
+    from hgq.cli.freeze import unused
+
+    b = GraphBuilder("half")
+    x, y = (b.input(name, Fixed(1, 2, 3 if name == "x" else -3).broadcast_to((4,)), "RND", "WRAP") for name in "xy")
+    assert unused(b.graph(b.op("concatenate", x, y, axis=0))) == ["y"]
 
 
 def test_freeze_refuses_an_existing_file_before_it_loads_keras(model, tmp_path, here):

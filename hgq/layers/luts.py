@@ -43,11 +43,12 @@ def luts_of_linear(
         of_bias = None if bits_bias is None else round(bias / STEP) * STEP * bits_bias
         return linear_cost(bits_x, bit, of_bias) + linear_cost(alive, value, None)
 
-    price = [tf.reshape(rounded(one), digits.shape) for one in lut.prices(flat, tf.reduce_sum, activated=activated)]
-    count = summed(*price, lut.FITTED.bias)
+    price, digit = lut.prices(flat, tf.reduce_sum, activated=activated), lut.saved(flat, tf.reduce_sum)
+    bit, value = (tf.reshape(rounded(one), digits.shape) for one in (price.bit, price.value))
+    count = summed(bit, value, lut.FITTED.bias)
     a_bit, grows = lut.digits_of_a_bit(declared), bits_kernel - tf.stop_gradient(bits_kernel)  # 0, with a gradient
-    digit = lut.saved(flat, tf.reduce_sum)
-    saved = summed(*(digits * rounded(one) + grows * rounded(a_bit * one) for one in digit), lut.FITTED.bias_saved)
+    bit, value = (digits * rounded(one) + grows * rounded(a_bit * one) for one in (digit.bit, digit.value))
+    saved = summed(bit, value, lut.FITTED.bias_saved)
     return saved + tf.stop_gradient(count - saved)
 
 

@@ -11,11 +11,12 @@ from hgq.cli import _output
 
 
 def load() -> None:
-    """Import Keras and TensorFlow, which takes some seconds, and say so.
+    """Import Keras on TensorFlow, the one backend that our layers have; this takes some seconds, and so says it.
 
     Raises:
         ImportError: one of them is absent.
     """
+    os.environ["KERAS_BACKEND"] = "tensorflow"  # whatever this user's other programs run on
     if "tensorflow" in sys.modules:
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -46,6 +46,16 @@ def test_a_bad_recipe_is_one_screen_and_exit_2(place, text, pieces):
     assert not (place / "run").exists() and done.stdout == ""
 
 
+@pytest.mark.slow
+def test_keras_runs_on_tensorflow_whatever_else_is_configured(place):
+    (place / "keras").mkdir()
+    (place / "keras" / "keras.json").write_text('{"backend": "torch"}')
+    code = "from hgq.cli import _keras; _keras.load(); import hgq.layers"
+    other = {**os.environ, "KERAS_BACKEND": "jax", "KERAS_HOME": "keras"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=place, env=other, capture_output=True, text=True, timeout=200)
+    assert done.returncode == 0, done.stderr
+
+
 def test_bad_budgets_of_the_demo(place):
     done = hgq(place, "demo", "--budgets", "5000,many")
     assert done.returncode == 2 and "--budgets" in done.stderr and not (place / "runs").exists()

@@ -42,7 +42,7 @@ def save(path: Path, model: keras.Model, parts: Mapping[str, Resumable], run: di
         parts: Callbacks by name.
         run: The driver's own JSON values.
     """
-    arrays = {f"model/{index}": value for index, value in enumerate(read(training_state(model)))}
+    arrays: dict[str, Any] = {f"model/{index}": value for index, value in enumerate(read(training_state(model)))}
     notes: dict[str, Any] = {"schema": SCHEMA, "run": run, "parts": {}}
     for name, part in parts.items():
         notes["parts"][name], extra = part.state()

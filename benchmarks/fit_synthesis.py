@@ -9,6 +9,7 @@ Errors are of families of designs that the fit did not see: each family is left 
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from benchmarks import period
 from hgq.estimate.devices import FOLDER
 from hgq.estimate.fit import COVERAGE, SMALLEST, Fit, Unseen, fit
 
@@ -168,7 +171,7 @@ def page(all_fits: Mapping[str, Mapping[str, tuple[Fit, Unseen]]]) -> str:
     for target, resources in all_fits.items():
         _, unseen = resources["ff"]
         out.append(f"| {target} | {len(unseen.ratios)} | {unseen.error(0.5):.1%}, {unseen.error(0.9):.1%} | {unseen.coverage():.0%} |")
-    out += ["", *_blocks(all_fits), "", *_by_family(all_fits), *_left_out(corpus)]
+    out += ["", *_blocks(all_fits), "", *_by_family(all_fits), *_left_out(corpus), *_periods()]
     return "\n".join([*out, *LARGE]) + "\n"
 
 
@@ -207,6 +210,34 @@ def _left_out(corpus: Sequence[Row]) -> list[str]:
 a difference, Yosys 0.70 (`xilinx_dsp`) takes the subtraction into the block for one factor and ties the other to 0: the
 subtraction is missing from its LUTs, and the circuit computes something else. On the other targets, where Yosys packs
 nothing into blocks, the same designs are right, and counted.""".split("\n")
+
+
+def _periods() -> list[str]:
+    rows = period.read()
+    ratios = {name: period.unseen(rows, terms) for name, terms in (("carry", period.by_carry), ("additions", period.by_additions))}
+    reached, designs = period.periods(rows), len({row["design"] for row in rows})
+    out = f"""
+## Clock period
+
+`benchmarks/period.py` placed and routed {len(rows)} pipelines of {designs} designs on {period.PART} with nextpnr.
+The period is a line over the carry cells on the longest path between two registers, which are counted bit by bit, and the
+additions in the longest stage. Where nobody has counted carry cells, while a pipeline is planned or a model trained for a
+latency, it is a line over the additions, each of which takes longer in a larger design. Each design is left out of the fit
+in turn:
+
+| model | measured / predicted | median error | range for {COVERAGE:.0%} |
+|---|---|---|---|""".split("\n")
+    for name, found in ratios.items():
+        low, high = period.spread(found)
+        error = np.median(abs(1 / found - 1))
+        out.append(f"| {name} | {found.min():.2f} to {found.max():.2f} | {error:.1%} | {low:.2f} to {high:.2f} |")
+    off = [abs(row["carry_depth"] - row["depth_carry"]) for row in rows]
+    out += ["", f"The carry cells are those of Yosys' netlist in {off.count(0)} of {len(off)} pipelines, and at most {max(off)} off."]
+    out += ["", "| design | stages | LUT4 | carry cells | additions | nextpnr, ns | without it, ns |", "|---|---|---|---|---|---|---|"]
+    for row, ns, ratio in zip(rows, reached, ratios["carry"], strict=True):
+        cells = [period.title(row["design"]), row["stages"], f"{row['lut']:,}", row["carry_depth"], f"{row['stage_delay']:.1f}"]
+        out.append(f"| {' | '.join(map(str, cells))} | {ns:.1f} | {ns / ratio:.1f} |")
+    return out
 
 
 def main(page_only: Annotated[bool, typer.Option("--page", help="The page alone, to standard output.")] = False) -> None:

@@ -62,7 +62,12 @@ SHIFT_REGISTER = (3, 16)
 
 def logic(pipeline: Any) -> dict[str, float]:
     """Counts of a `hgq.converters.rtl.pipeline.Pipeline`, by the names in `FEATURES`."""
-    found = needed(bits_of(pipeline))
+    return logic_of(bits_of(pipeline))
+
+
+def logic_of(bits: Bits) -> dict[str, float]:
+    """The same of its bits."""
+    found = needed(bits)
     return {name: float(found[name]) for name in FEATURES}
 
 

@@ -11,8 +11,10 @@ import numpy as np
 
 from hgq.ir.graph import Node
 
-from .logic import logic
+from .depth import carry_depth
+from .logic import logic_of
 from .pipeline import Pipeline
+from .stages import bits_of
 from .trace import Traced
 
 NOTHING: Mapping[str, Any] = MappingProxyType(
@@ -24,6 +26,7 @@ NOTHING: Mapping[str, Any] = MappingProxyType(
         "stages": 0,
         "max_delay": 0.0,
         "stage_delay": 0.0,
+        "carry_depth": 0,
         "logic": {},
         "per_node": [],
     }
@@ -37,11 +40,11 @@ def summary(pipeline: Pipeline) -> dict[str, Any]:
     Returns:
         ``lut_cost`` (adder-graph cost: about one LUT for each bit of each addition), ``reg_bits`` (of all pipeline registers),
         ``latency_cycles`` (clock edges from input to output, 0 if combinational), ``ii`` (cycles between two samples: 1), ``stages``,
-        ``max_delay`` (from input to output, in additions), ``stage_delay`` (of the longest stage), ``logic`` (see `logic.FEATURES`), and
-        ``per_node``: rows with ``node``, ``op``, ``source`` (Keras layer path), ``lut_cost`` (they add up to the whole; logic that layers
-        share belongs to the first) and ``delay``.
+        ``max_delay`` (from input to output, in additions), ``stage_delay`` (of the longest stage), ``carry_depth`` (most carry cells on
+        a path between two registers), ``logic`` (see `logic.FEATURES`), and ``per_node``: rows with ``node``, ``op``, ``source`` (Keras
+        layer path), ``lut_cost`` (they add up to the whole; logic that layers share belongs to the first) and ``delay``.
     """
-    comb = pipeline.comb
+    comb, bits = pipeline.comb, bits_of(pipeline)
     return {
         "lut_cost": comb.cost,
         "reg_bits": pipeline.register_bits,
@@ -50,7 +53,8 @@ def summary(pipeline: Pipeline) -> dict[str, Any]:
         "stages": pipeline.stages,
         "max_delay": float(comb.latency[1]),
         "stage_delay": max(pipeline.stage_delays, default=0.0),
-        "logic": logic(pipeline),
+        "carry_depth": carry_depth(bits),
+        "logic": logic_of(bits),
         "per_node": per_node(pipeline.traced, comb.cost),
     }
 

@@ -37,6 +37,9 @@ class Family:
         period_floor_ns: No clock is faster.
         congestion: ``(slope, offset)`` of the period that routing alone asks for, ``slope * ln(LUT) + offset`` ns, or None if unknown.
         period_spread: Factors around the period.
+        carry_period_ns: ``(base, for each carry cell of two positions, for each addition)`` of the longest stage: the period where the
+            carry cells are counted, which says more than the above; or None if unknown.
+        carry_period_spread: Factors around that.
         grade: Period factor of each speed grade, by its digit.
         basis: Sentences for people.
         yosys: What Yosys calls the family (`hgq.synth.targets`), or None.
@@ -56,6 +59,8 @@ class Family:
     crowding_ns: float
     congestion: tuple[float, float] | None
     period_spread: Interval
+    carry_period_ns: tuple[float, float, float] | None
+    carry_period_spread: Interval
     grade: Mapping[str, float]
     basis: Mapping[str, str]
     yosys: str | None = None
@@ -172,6 +177,8 @@ def _family(name: str) -> Family:
         crowding_ns=row.get("crowding_ns", 0.0),
         congestion=tuple(row["congestion"]) if "congestion" in row else None,
         period_spread=Interval(*row["period_spread"]),
+        carry_period_ns=tuple(row["carry_period_ns"]) if "carry_period_ns" in row else None,
+        carry_period_spread=Interval(*row.get("carry_period_spread", row["period_spread"])),
         grade=row["grade"],
         basis=row["basis"],
         yosys=row.get("yosys"),

@@ -42,9 +42,17 @@ class Latency:
     meets: str
 
 
-def period(device: Device, stage_depth: float, lut: float) -> Interval:
-    """Shortest clock period of a stage of `stage_depth` additions in a design of `lut` LUTs, in ns."""
+def period(device: Device, stage_depth: float, lut: float, carry_depth: float | None = None) -> Interval:
+    """Shortest clock period of a stage of `stage_depth` additions in a design of `lut` LUTs, in ns.
+
+    By the carry cells on its longest path, `carry_depth`, where that is known and the family has coefficients for it.
+    """
     family = device.family
+    if carry_depth is not None and family.carry_period_ns is not None:
+        base, cell, addition = family.carry_period_ns
+        reached = max(base + cell * carry_depth + addition * max(stage_depth, 0.0), family.period_floor_ns) * device.period_factor
+        found = family.carry_period_spread * reached
+        return Interval(max(found.low, family.period_floor_ns * device.period_factor), found.value, found.high)
     crowded = family.period_per_unit_ns + family.crowding_ns * math.log(max(lut, 1.0) / 1000)
     unit = max(crowded, family.period_per_unit_ns / 2)
     needs = [family.period_floor_ns, family.period_base_ns + unit * max(stage_depth, 0.0)]
@@ -57,7 +65,7 @@ def period(device: Device, stage_depth: float, lut: float) -> Interval:
 
 def of_pipeline(structure: Structure, device: Device, lut: Interval, clock_ns: float) -> Latency:
     """Timing of an adder graph with known registers: cycles are exact, or one off where positions stand for others."""
-    reached = period(device, structure.stage_depth, lut.value)
+    reached = period(device, structure.stage_depth, lut.value, structure.carry_depth)
     if structure.cycles == 0:  # combinational: the delay is the latency, whatever the clock
         return Latency(Interval.exact(0), Interval.exact(structure.interval), reached, reached, _meets(reached, clock_ns))
     off = 1 if structure.alike else 0

@@ -23,6 +23,7 @@ class Structure:
         cost_of: Cost of each layer, by Keras layer path; adds up to `cost`, or is empty.
         depth_of: Depth that each layer adds, by Keras layer path; may be empty.
         counts: What decides how many LUTs come of it, by name; explained where the backend counts it; may be empty.
+        carry_depth: Most carry cells, of two positions each, on a path between two registers; None where the backend does not say.
         alike: Where positions of convolutions stand for others: ``positions`` in all, ``traced`` of them, and the relative ``error`` of
             the cost where they are not quite alike; else empty.
     """
@@ -37,6 +38,7 @@ class Structure:
     depth_of: Mapping[str, float]
     counts: Mapping[str, float] = field(default_factory=dict)
     alike: Mapping[str, float] = field(default_factory=dict)
+    carry_depth: float | None = None
 
     def in_turns(self, turns: Mapping[str, int]) -> Structure:
         """The same with layers whose positions take so many turns in one copy: about that much smaller."""
@@ -46,8 +48,8 @@ class Structure:
     @staticmethod
     def of(raw: Mapping[str, Any], backend: str) -> Structure:
         """From what `Backend.resources` returns: ``lut_cost``, ``reg_bits``, ``latency_cycles``, ``max_delay`` and optionally ``ii``,
-        ``stages``, ``stage_delay``, ``logic`` (counts), ``alike`` and ``per_node`` (rows with ``layer`` or ``source``, ``lut_cost`` and
-        ``delay``).
+        ``stages``, ``stage_delay``, ``carry_depth``, ``logic`` (counts), ``alike`` and ``per_node`` (rows with ``layer`` or ``source``,
+        ``lut_cost`` and ``delay``).
 
         Raises:
             ConfigError: a key is missing.
@@ -69,5 +71,15 @@ class Structure:
             depth_of[layer] = depth_of.get(layer, 0.0) + float(row.get("delay", 0.0))
         stage = float(raw.get("stage_delay", depth / stages))
         return Structure(
-            cost, bits, cycles, int(raw.get("ii", 1)), depth, stage, cost_of, depth_of, raw.get("logic", {}), raw.get("alike", {})
+            cost,
+            bits,
+            cycles,
+            int(raw.get("ii", 1)),
+            depth,
+            stage,
+            cost_of,
+            depth_of,
+            raw.get("logic", {}),
+            raw.get("alike", {}),
+            raw.get("carry_depth"),
         )

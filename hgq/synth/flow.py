@@ -117,13 +117,20 @@ def synthesise(
     if result is None:
         result = _run(graph, asked, target, tool, route, timeout_s, tell)
         cache.put(wish, _who(tool, route), result)
+    counted = _netlist(result["netlist"])
+    if counted.no_factor:
+        logger.warning(
+            "Yosys has tied a factor of %d multiplier blocks to 0: the netlist computes something else, of too few LUTs. This happens on "
+            "Series 7 where a difference is squared.",
+            counted.no_factor,
+        )
     return Synthesis(
         model=graph.name,
         digest=wish["graph"],
         part=device.part,
         target=target.name,
         clock_ns=clock_ns,
-        netlist=_netlist(result["netlist"]),
+        netlist=counted,
         cycles=result["cycles"],
         placed=Placed(**result["placed"]) if result["placed"] else None,
         tool=result["tool"],

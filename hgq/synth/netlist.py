@@ -31,6 +31,7 @@ class Netlist:
         bram: Block RAMs, in units of 18 Kb.
         depth_lut: Most LUTs on a path between two registers (or ports).
         depth_carry: Most carry cells on one.
+        no_factor: Multiplier blocks of which a factor is tied to 0. No design asks for that: Yosys has lost the factor.
     """
 
     cells: Mapping[str, int]
@@ -43,6 +44,7 @@ class Netlist:
     bram: int
     depth_lut: int
     depth_carry: int
+    no_factor: int = 0
 
 
 def read(path: Path, top: str, target: Target) -> Netlist:
@@ -83,7 +85,13 @@ def read(path: Path, top: str, target: Target) -> Netlist:
         bram=classes["bram"] + 2 * classes["bram36"],
         depth_lut=_depth(design, target, "lut"),
         depth_carry=_depth(design, target, "carry"),
+        no_factor=sum(target.class_of(cell["type"]) == "dsp" and _is_zero(cell, "B") for cell in design),
     )
+
+
+def _is_zero(cell: Mapping[str, Any], port: str) -> bool:
+    bits = cell["connections"].get(port, ())
+    return bool(bits) and all(bit == "0" for bit in bits)
 
 
 def _unmapped(cells: Iterable[Mapping[str, Any]]) -> set[str]:

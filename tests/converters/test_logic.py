@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from hgq.converters.rtl.bits import ONE, ZERO, AdderShape, Bits
+from hgq.converters.rtl.depth import carry_depth
 from hgq.converters.rtl.logic import logic, needed
 from hgq.converters.rtl.tables import table_logic
 
@@ -259,3 +260,23 @@ def test_a_pipeline_without_stages_has_no_register():
     found = logic(clocked)
     assert 0 < found["registers"] + found["waiting"] <= clocked.register_bits
     assert SimpleNamespace(**found).pairs <= clocked.comb.cost
+
+
+def test_carry_cells_on_the_longest_path():
+    """A sum of 8 bits is four cells. The next one's first cell waits for the first sum's first cell, its last for all."""
+    bits = Bits()
+    a, b, c = (bits.block("port", name, 8) for name in range(3))
+    first = bits.add(a, b, AdderShape(False, False, 8, 0, 0, False))
+    assert depth_of(bits, first) == 4
+    second = bits.add(first, c, AdderShape(False, False, 8, 0, 0, False))
+    assert depth_of(bits, second) == 5  # four of the first and one, or one and four: never eight
+    shifted = bits.add(c, first, AdderShape(False, False, 14, 0, 6, False))  # two bits of c meet the lowest of the first sum
+    assert depth_of(bits, shifted) == 5
+    late = bits.add(c[:2], first[6:], AdderShape(False, False, 10, 0, 0, False))  # begins with the last cell of the first sum
+    assert depth_of(bits, late) == 4 + 5
+    assert depth_of(bits, bits.add(bits.registered(first), c, AdderShape(False, False, 8, 0, 0, False))) == 4
+
+
+def depth_of(bits: Bits, word: list[int]) -> int:
+    bits.outputs = word
+    return carry_depth(bits)

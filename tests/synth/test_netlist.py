@@ -7,7 +7,7 @@ import json
 import pytest
 
 from hgq.errors import ConfigError, ToolFailed
-from hgq.synth import netlist
+from hgq.synth import engines, netlist
 from hgq.synth.targets import target_of, targets
 
 
@@ -47,6 +47,30 @@ def test_counts_and_depth(write):
     assert (found.lut, found.ff, found.carry, found.dsp, found.bram, found.inverter) == (4, 2, 2, 1, 2, 1)
     assert found.luts_by_size == {2: 2, 6: 1}
     assert (found.depth_lut, found.depth_carry) == (2, 2)
+
+
+def test_a_multiplier_that_has_lost_a_factor_is_seen(write):
+    whole = cell("DSP48E1", {"A": [3, "0"], "B": [4, "0"]}, {"P": [20]})
+    lost = cell("DSP48E1", {"A": [3, "0"], "B": ["0", "0"]}, {"P": [21]})
+    assert write({"whole": whole}).no_factor == 0
+    assert write({"whole": whole, "lost": lost}).no_factor == 1
+
+
+@pytest.mark.slow
+def test_yosys_loses_the_factor_of_a_squared_difference(tmp_path):
+    """Of all that the corpus leaves out of the fit of Series 7, the least: once this fails, synthesise those designs again."""
+    if not engines.installed():
+        pytest.skip("no Yosys is installed")
+    (tmp_path / "square.v").write_text(
+        "module top(input clk, input signed [6:0] a, b, output reg signed [15:0] p); reg signed [7:0] d;\n"
+        "always @(posedge clk) begin d <= a - b; p <= d * d; end endmodule\n"
+    )
+    lost = {}
+    for family in ("xc7", "xcup"):
+        script = f"read_verilog -sv @square.v\n{target_of(family).command} -top top\nwrite_json @netlist.json\n"
+        engines.require().run(script, tmp_path, 300, tmp_path / "yosys.log")
+        lost[family] = netlist.read(tmp_path / "netlist.json", "top", target_of(family)).no_factor
+    assert lost == {"xc7": 1, "xcup": 0}
 
 
 def test_a_carry_cell_of_a_lattice_is_two_luts(tmp_path):

@@ -81,6 +81,18 @@ def test_what_the_docs_name_exists():
         assert set(re.findall(r"`(--[a-z][a-z-]*)", text)) <= set().union(*options.values()), page.name
 
 
+def test_what_strings_can_name_is_in_the_docs():
+    for folder, decorator, page in (
+        ("quantizers", "register_quantizer", "quantizers"),
+        ("gradients", "register", "gradients"),
+        ("training", "register_step", "gradients"),
+    ):
+        text = (ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8")
+        for source in (ROOT / "hgq" / folder).glob("*.py"):
+            for name in re.findall(rf'^@{decorator}\("(\w+)"', source.read_text(encoding="utf-8"), re.MULTILINE):
+                assert re.search(rf"\b{name}\b", text), f"{page}.md does not tell of {name}"
+
+
 def _defined(name: str) -> bool:
     """Whether a dotted name is a module or stands in one; read, not imported."""
     parts = name.split(".")

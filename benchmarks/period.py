@@ -31,7 +31,7 @@ TRAINED = ROOT / "benchmarks" / "data" / "period_jets_1000.hgq"
 PART, CLOCK_NS = "lfe5u-85f-8bg381c", 5.0
 SIZES = {0: (8, 8, 4), 1: (12, 12, 5), 3: (6, 6, 3), 4: (10, 14, 4), 5: (16, 6, 5), 6: (8, 10, 6, 4), 7: (20, 4)}
 """Inputs and units of dense layers with random weights, by number; `TRAINED` is number 2."""
-CORPUS = ("conv_line 1", "dense_batch_norm 1", "dense_leaky 2", "dense_wide 1", "residual 5", "pool_average 5", "softmax 1", "gated 1")
+CORPUS = ("conv_line 1", "dense_batch_norm 1", "dense_leaky 2", "residual 5", "pool_average 5", "softmax 1", "gated 1", "dense_wide 1")
 """Designs of `corpus_designs`: family and seed."""
 STAGES = {0: (2, 3, 5, 1), 1: (2, 3, 5), 2: (2, 3, 5)} | dict.fromkeys((3, 4, 5, 6, 7, *CORPUS), (2, 4))
 """Stages that each is cut into."""

@@ -77,7 +77,7 @@ def load(
     Raises:
         DataError: no such data set or array, a file that is none, wrong shapes or types, NaN or infinity, labels that are no classes.
     """
-    path = _path_of(source)
+    path = located(source)
     keys = {"x_train": "x_train", "y_train": "y_train", "x_test": "x_test", "y_test": "y_test", **(keys or {})}
     arrays = _read(path, keys)
     where = str(path)
@@ -115,7 +115,12 @@ def load(
     return Dataset(path.stem, x_train, y[train], x_val, y[val], x_test, y_test, classes, names, offset, scale)
 
 
-def _path_of(source: str | Path) -> Path:
+def located(source: str | Path) -> Path:
+    """The file of a data set in the package, or of a path.
+
+    Raises:
+        DataError: there is none.
+    """
     if isinstance(source, str) and source in BUNDLED:
         return Path(str(files("hgq") / "data" / BUNDLED[source]))
     path = Path(source)

@@ -32,11 +32,14 @@ def run(recipe: Recipe, out: Path, resume: bool, as_json: bool, command: Callabl
         MismatchError: two representations of the model differ.
         BudgetError: a budget was missed.
         OutputError: `out` holds something already.
+        DataError: there are no such data.
     """
+    from hgq.datasets import located
     from hgq.output import refuse_used
 
-    if not resume:
-        refuse_used(out, "run")  # before Keras is loaded
+    if not resume:  # before Keras is loaded
+        refuse_used(out, "run")
+        located(recipe.data.source)
     _keras.load()
     from hgq.training import train
     from hgq.workflow import finish

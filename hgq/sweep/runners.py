@@ -47,7 +47,10 @@ class Here:
 
 
 class Together:
-    """Trials of one architecture by one step, in this process: `hgq.sweep.stack`. What cannot be done so is done as by `Here`."""
+    """Trials of one architecture by one step, in this process: `hgq.sweep.stack`. What cannot be done so is done as by `Here`.
+
+    Models that are to be verified are so by as many processes as there are cores: compilers and simulators take longer than the training.
+    """
 
     def run(self, trials: Sequence[Trial], out: Path, report: Report) -> None:
         """See `Runner`."""
@@ -55,19 +58,22 @@ class Together:
 
         for group in groups(trials):
             alone = any(trial.recipe.train.devices != 1 for trial in group)  # one step is one device's
-            if len(group) > 1 and not alone and self._together(group, out, report):
-                continue
-            Here().run(group, out, report)
+            trained = self._trained(group, out, report) if len(group) > 1 and not alone else None
+            if trained is None:
+                Here().run(group, out, report)
+            else:  # a trial that is trained goes on with what is left
+                hands = min(_cores(), sum(trial.recipe.verify.samples > 0 for trial in trained))
+                (Processes(hands) if hands > 1 else Here()).run(trained, out, report)
 
-    def _together(self, group: list[Trial], out: Path, report: Report) -> bool:
+    def _trained(self, group: list[Trial], out: Path, report: Report) -> list[Trial] | None:
+        """Those that could be trained, or None if they cannot be trained together."""
         from hgq.sweep.stack.lockstep import lockstep
 
         try:
-            lockstep(group, out, report)
+            return lockstep(group, out, report)
         except ConfigError as error:
             log.warning("Trials %s to %s are trained one after the other.\n%s", group[0].name, group[-1].name, error.text())
-            return False
-        return True
+            return None
 
 
 class Processes:
@@ -79,9 +85,7 @@ class Processes:
     """
 
     def __init__(self, count: int, threads: int | None = None) -> None:
-        self.count = count
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self.threads = threads or max(1, cores // count)
+        self.count, self.threads = count, threads or max(1, _cores() // count)
 
     def run(self, trials: Sequence[Trial], out: Path, report: Report) -> None:
         """See `Runner`."""
@@ -110,6 +114,10 @@ class Processes:
     def _environment(self) -> dict[str, str]:
         threads = {name: str(self.threads) for name in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS")}
         return {"TF_CPP_MIN_LOG_LEVEL": "3", **threads, **os.environ}
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Hand(threading.Thread):

@@ -184,12 +184,13 @@ def test_groups(recipe_text):
 
 
 @pytest.mark.slow
-def test_a_vectorized_sweep_is_what_training_alone_makes(tmp_path, recipe_text):
-    """Budgets with rescue, selection and overtime of their own, one trial that cannot be: models and histories to the last bit."""
-    plan = Plan.from_text(recipe_text(epochs=8), {"seed": [1, 2], "budget": [200, 300]})
+def test_a_vectorized_sweep_is_what_training_alone_makes(tmp_path, blobs):
+    """Budgets with rescue, selection and overtime of their own: models and histories to the last bit; and verified, by other processes."""
+    plan = Plan.from_text(blobs_recipe(blobs.as_posix(), epochs=8, samples=20), {"seed": [1, 2], "budget": [200, 300]})
     events = []
     result = sweep(plan, tmp_path / "out", runner=Together(), report=events.append)
-    assert [row["state"] for row in result.rows] == ["done"] * 4
+    assert [(row["state"], row["verified"]) for row in result.rows] == [("done", True)] * 4
+    assert (tmp_path / "out" / "logs" / "worker0.log").is_file()
     assert {event.trial for event in events if event.kind == "epoch" and event.epoch == 1} == {row["trial"] for row in result.rows}
     for trial in plan.trials()[::3]:
         train(trial.recipe, tmp_path / trial.name, progress=False)

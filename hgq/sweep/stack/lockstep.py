@@ -1,4 +1,4 @@
-"""Whole runs side by side: each steers, validates, keeps models and delivers as if it were alone; their epochs are trained together."""
+"""Runs side by side: each steers, validates, keeps models and delivers as if it were alone; their epochs are trained together."""
 
 from __future__ import annotations
 
@@ -11,16 +11,18 @@ from hgq.sweep.ticker import Ticker
 from hgq.sweep.trial import Event, Report, Trial, caught
 from hgq.training.run import Run
 from hgq.training.start import begun
-from hgq.workflow import finish
 
 
-def lockstep(trials: Sequence[Trial], out: Path, report: Report) -> None:
-    """Train trials together, and finish each; how it ended is an event.
+def lockstep(trials: Sequence[Trial], out: Path, report: Report) -> list[Trial]:
+    """Train trials together, up to their delivered models; that one failed is an event.
 
     Args:
         trials: They differ in what `hgq.sweep.groups.APART` allows.
         out: The sweep directory.
         report: Called with what happens.
+
+    Returns:
+        The trials that did not fail: to be estimated, verified and reported.
 
     Raises:
         ConfigError: these models cannot be trained in one step together. Nothing is trained then, and no trial has ended.
@@ -37,8 +39,8 @@ def lockstep(trials: Sequence[Trial], out: Path, report: Report) -> None:
 
     def end(trial: Trial) -> None:
         if trial.name in runs:
+            report(Event("note", trial.name, "calibrating and freezing …"))
             runs[trial.name].deliver()
-        finish(trial.directory(out), tell=lambda text: report(Event("note", trial.name, text)))
 
     for trial in trials:
         report(Event("note", trial.name, "loading data and building the model …"))
@@ -49,9 +51,7 @@ def lockstep(trials: Sequence[Trial], out: Path, report: Report) -> None:
         first, *others = runs.values()
         for run in others:
             run.loop.borrow(first.loop)
-    for trial in whole:
-        if caught(trial, report, partial(end, trial)):
-            report(Event("done", trial.name))
+    return [trial for trial in whole if caught(trial, report, partial(end, trial))]
 
 
 def _train(runs: Sequence[Run]) -> None:

@@ -21,7 +21,7 @@ from hgq.errors import OutputError, ToolNotFound
 log = logging.getLogger("hgq.native")
 
 SOURCES = Path(__file__).parent / "src"
-FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-std=c++17", "-shared", "-fPIC")
+FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-ffp-contract=off", "-std=c++17", "-shared", "-fPIC", "-w")
 """No contraction and no fast math: results must equal the references' to the last bit."""
 TIME_LIMIT_S = 600
 SWITCH = "HGQ_NATIVE"

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from hgq.errors import OutputError
+from hgq.errors import OutputError, found_at
 
 _MEANING = {
     errno.ENOSPC: ("The disk is full.", "Free some space, or name a place on another disk."),
@@ -38,10 +38,7 @@ def write_file_atomically(path: str | os.PathLike, data: bytes | str, force: boo
     """
     target = Path(os.path.realpath(path))
     with writing(target):
-        if target.exists():
-            if not target.is_file():
-                raise OutputError("This exists and is not a file.", where=str(target), fix="Name another place.")
-            refuse_existing(target, force)
+        refuse_existing_file(target, force)
         temporary = target.with_name(f".{target.name[:200]}.{secrets.token_hex(4)}.tmp")
         with _made_parents(target):
             try:
@@ -59,6 +56,13 @@ def refuse_existing(target: Path, force: bool) -> None:
     if target.exists() and not force:
         kind = "directory is there already and is not empty" if target.is_dir() else "file is there already"
         raise OutputError(f"This {kind}.", where=str(target), fix="Name another place, or replace it with --force (in Python: force=True).")
+
+
+def refuse_existing_file(target: Path, force: bool) -> None:
+    """The same where a file is to be written: a directory, or a device, is not even replaced if forced."""
+    if target.exists() and not target.is_file():
+        raise OutputError("This exists and is not a file.", where=str(target), received=found_at(target), fix="Name another place.")
+    refuse_existing(target, force)
 
 
 def refuse_used(directory: Path, kind: str) -> None:

@@ -56,7 +56,7 @@ def command(
         _output.json_result(rows) if as_json else _output.table(rows, f"Options of {backend}", ["option", "meaning"])
         return
     from hgq.ir import file
-    from hgq.output import refuse_existing
+    from hgq.output import refuse_existing, refuse_existing_file
 
     # All that can be refused is refused before the work starts.
     options = options_of(part, clock_ns, name, parse_options(option or []), backend, template, board)
@@ -65,7 +65,7 @@ def command(
     if not target.is_dir() or any(target.iterdir()):
         refuse_existing(target, force)
     if archive:
-        refuse_existing(zipped, force)
+        refuse_existing_file(zipped, force)
     graph = file.load(model)
     if board is not None:
         part, clock_ns = options.part, options.clock_ns

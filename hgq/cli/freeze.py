@@ -24,12 +24,12 @@ def command(
     """Turn a trained Keras model into a frozen one: integers only, no Keras, no TensorFlow, ready for every backend."""
     from hgq.errors import require_file
     from hgq.ir import file
-    from hgq.output import refuse_existing
+    from hgq.output import refuse_existing_file
     from hgq.samples import NUMPY_FILE
 
     # all of this before the half minute that loading Keras and calibrating take
     target = out or model.with_suffix(".hgq")
-    refuse_existing(target, force)
+    refuse_existing_file(target, force)
     require_file(model, "model", "a .keras file")
     require_file(calibration, "data", NUMPY_FILE)
     _keras.load()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -34,10 +35,24 @@ def command(
 
     Neither need be installed. A float model keeps its weights, and is to be trained for some epochs.
     """
-    from hgq.output import refuse_existing
+    from hgq.errors import ConfigError, require_file
+    from hgq.output import refuse_existing_file, write_file_atomically
+    from hgq.samples import NUMPY_FILE
 
+    # all of this before the half minute that loading Keras takes
     target = out or model.with_name(f"{model.stem}_hgq.keras")
-    refuse_existing(target, force)
+    if target.suffix != ".keras":
+        raise ConfigError(
+            "What is written is a Keras model.",
+            where="--out",
+            expected="a name that ends in .keras",
+            received=str(target),
+            fix=f"Name {target.with_suffix('.keras')}, for example.",
+        )
+    refuse_existing_file(target, force)
+    require_file(model, "model", "a .keras, .h5 or .json file")
+    if calibration is not None:
+        require_file(calibration, "data", NUMPY_FILE)
     _keras.load()
     from hgq.imports import ImportOptions, import_model
     from hgq.layers import total_ebops
@@ -48,7 +63,10 @@ def command(
         options = replace(options, input_quantizer=input_quantizer)
     samples = load_samples(calibration) if calibration is not None else None
     imported = import_model(model, weights=weights, options=options, calibration=samples)
-    imported.model.save(target)
+    with tempfile.TemporaryDirectory(prefix="hgq-import-") as folder:
+        made = Path(folder) / target.name
+        imported.model.save(made)
+        write_file_atomically(target, made.read_bytes(), force=force)
     ebops = round(total_ebops(imported.model))
     if as_json:
         content = {

@@ -320,6 +320,10 @@ def test_export_refuses_before_it_writes(fake, model, tmp_path, here, arguments,
         (["train", "RECIPE", "--out", "OTHER", "--data", "FOLDER"], ["no such data set or file", "received: a folder"]),
         (["sweep", "RECIPE", "--seeds", "1,2", "--out", "FILE"], ["sweep directory is a file", "where:"]),
         (["freeze", "MODEL", "--out", "OTHER", "--calibration", "FOLDER"], ["no such data file", "received: a folder"]),
+        (["freeze", "FOLDER", "--calibration", "FILE", "--out", "FOLDER", "--force"], ["exists and is not a file", "received: a folder"]),
+        (["import", "FILE", "--out", "OTHER"], ["What is written is a Keras model", "fix:"]),
+        (["import", "FOLDER", "--out", "MADE"], ["no such model file", "received: a folder"]),
+        (["import", "FILE", "--out", "MADE", "-c", "FOLDER"], ["no such data file", "received: a folder"]),
         (["freeze", "FOLDER", "--calibration", "FILE"], ["no such model file", "received: a folder"]),
     ],
 )
@@ -327,7 +331,7 @@ def test_what_is_no_fit_file_or_number_is_refused_with_the_reason(fake, model, t
     (tmp_path / "folder").mkdir()
     (tmp_path / "file").write_text("text")
     names = {"MODEL": str(model), "FOLDER": str(tmp_path / "folder"), "FILE": str(tmp_path / "file"), "OTHER": str(tmp_path / "other.hgq")}
-    names["RECIPE"] = str(RECIPE)
+    names |= {"RECIPE": str(RECIPE), "MADE": str(tmp_path / "made.keras")}
     code, out, err = here(*(names.get(argument, argument) for argument in arguments))
     assert (code, out) == (2, "") and all(text in err for text in texts) and "Traceback" not in err
     assert "loading Keras" not in err

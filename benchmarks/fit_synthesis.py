@@ -214,27 +214,28 @@ nothing into blocks, the same designs are right, and counted.""".split("\n")
 
 def _periods() -> list[str]:
     rows = period.read()
-    ratios = {name: period.unseen(rows, terms) for name, terms in (("carry", period.by_carry), ("additions", period.by_additions))}
-    reached, designs = period.periods(rows), len({row["design"] for row in rows})
+    sums = period.of_sums(rows)
+    ratios = {"carry cells": period.unseen(sums, period.by_carry), "additions": period.unseen(rows, period.by_additions)}
+    reached, designs = period.periods(sums), len({row["design"] for row in rows})
     out = f"""
 ## Clock period
 
 `benchmarks/period.py` placed and routed {len(rows)} pipelines of {designs} designs on {period.PART} with nextpnr.
 The period is a line over the carry cells on the longest path between two registers, which are counted bit by bit, and the
-additions in the longest stage. Where nobody has counted carry cells, while a pipeline is planned or a model trained for a
-latency, it is a line over the additions, each of which takes longer in a larger design. Each design is left out of the fit
-in turn:
+additions in the longest stage. Where there are multiplier blocks, of which carry cells say nothing, or nobody has counted
+carry cells, while a pipeline is planned or a model trained for a latency, it is a line over the additions, each of which
+takes longer in a larger design. Each design is left out of the fit in turn:
 
-| model | measured / predicted | median error | range for {COVERAGE:.0%} |
-|---|---|---|---|""".split("\n")
+| model | pipelines | measured / predicted | median error | range for {COVERAGE:.0%} |
+|---|---|---|---|---|""".split("\n")
     for name, found in ratios.items():
         low, high = period.spread(found)
         error = np.median(abs(1 / found - 1))
-        out.append(f"| {name} | {found.min():.2f} to {found.max():.2f} | {error:.1%} | {low:.2f} to {high:.2f} |")
+        out.append(f"| {name} | {len(found)} | {found.min():.2f} to {found.max():.2f} | {error:.1%} | {low:.2f} to {high:.2f} |")
     off = [abs(row["carry_depth"] - row["depth_carry"]) for row in rows]
     out += ["", f"The carry cells are those of Yosys' netlist in {off.count(0)} of {len(off)} pipelines, and at most {max(off)} off."]
     out += ["", "| design | stages | LUT4 | carry cells | additions | nextpnr, ns | without it, ns |", "|---|---|---|---|---|---|---|"]
-    for row, ns, ratio in zip(rows, reached, ratios["carry"], strict=True):
+    for row, ns, ratio in zip(sums, reached, ratios["carry cells"], strict=True):
         cells = [period.title(row["design"]), row["stages"], f"{row['lut']:,}", row["carry_depth"], f"{row['stage_delay']:.1f}"]
         out.append(f"| {' | '.join(map(str, cells))} | {ns:.1f} | {ns / ratio:.1f} |")
     return out

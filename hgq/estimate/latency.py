@@ -65,7 +65,8 @@ def period(device: Device, stage_depth: float, lut: float, carry_depth: float | 
 
 def of_pipeline(structure: Structure, device: Device, lut: Interval, clock_ns: float) -> Latency:
     """Timing of an adder graph with known registers: cycles are exact, or one off where positions stand for others."""
-    reached = period(device, structure.stage_depth, lut.value, structure.carry_depth)
+    carry_depth = None if structure.counts.get("dsp") else structure.carry_depth  # which says nothing of multiplier blocks
+    reached = period(device, structure.stage_depth, lut.value, carry_depth)
     if structure.cycles == 0:  # combinational: the delay is the latency, whatever the clock
         return Latency(Interval.exact(0), Interval.exact(structure.interval), reached, reached, _meets(reached, clock_ns))
     off = 1 if structure.alike else 0

@@ -48,7 +48,7 @@ def test_prices_by_loops():
 def test_the_digits_of_a_bit_are_those_of_all_numbers():
     """The mean over all numbers of b bits, less that of b - 1 bits: 1, and then about a third, exactly so in the limit."""
     means = [np.mean([recoded(number) for number in range(1, 2**bits)]) for bits in range(1, 13)]
-    gained = np.diff([0.0, *means])
+    gained = np.diff(np.array([0.0, *map(float, means)]))
     of_a_bit = lut.digits_of_a_bit(np.arange(1.0, 13.0))
     assert gained[0] == of_a_bit[0] == 1
     np.testing.assert_allclose(gained[1:], of_a_bit[1:], atol=0.1)

@@ -66,14 +66,14 @@ JETS = Task(
 LETTER = Task(
     DATA / "lut_or_ebops_letter.json",
     range(5),
-    [8000, 4000, 2000],
+    [8000, 4000, 2000, 1000],
     40,
     {
         "data": {"path": "uci_keel.npz", **{key: f"letter_{key}" for key in ("x_train", "y_train", "x_test", "y_test")}},
         "train": {"batch_size": 256, "jit_compile": False},
     },
-    (0.74, 0.72, 0.70, 0.68, 0.66, 0.64, 0.62),
-    (8000, 6000, 4000, 3000, 2000),
+    (0.74, 0.72, 0.70, 0.68, 0.66, 0.64, 0.62, 0.60, 0.58, 0.56, 0.54, 0.52, 0.50),
+    (8000, 6000, 4000, 3000, 2000, 1500, 1000),
 )
 TASKS = {"jets": JETS, "letter": LETTER}
 STORE = JETS.store

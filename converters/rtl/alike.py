@@ -81,7 +81,7 @@ def is_large(graph: Graph) -> bool:
 
 
 def summary(graph: Graph, settings: Settings) -> dict[str, Any]:
-    """The same keys as `summary.summary`, and ``alike``.
+    """The same keys as `summary.summary`, and ``alike``; ``carry_depth`` is None, since no paths are followed from piece to piece.
 
     That has ``positions``, how many of them were ``traced``, and the relative ``error`` of the cost because some stand for different ones.
 
@@ -119,6 +119,7 @@ def summary(graph: Graph, settings: Settings) -> dict[str, Any]:
         "stages": max(stages, 1),
         "max_delay": schedule.depth,
         "stage_delay": longest,
+        "carry_depth": None,
         "logic": {name: float(round(found[name])) for name in FEATURES},
         "per_node": list(rows.values()),
         "alike": {"positions": seen, "traced": traced, "error": float(np.hypot.reduce([own for _, own in errors]) / max(cost, 1.0))},

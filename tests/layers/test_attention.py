@@ -135,6 +135,7 @@ def test_layer_normalization_is_that_of_keras(axis, arguments):
 
 def pair_of_attentions(shapes, call, **arguments):
     """Ours with wide formats and Keras', with the same weights."""
+    keras.utils.set_random_seed(5)  # with weights drawn anew each time, one run in many met a probability so sharp that formats matter
     quantizers = {
         "input_quantizer": "kif(i0=3, f0=6, overflow=SAT, granularity=tensor)",
         "projected_quantizer": "kif(i0=3, f0=6, overflow=SAT, granularity=tensor)",

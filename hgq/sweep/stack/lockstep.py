@@ -47,10 +47,10 @@ def lockstep(trials: Sequence[Trial], out: Path, report: Report) -> list[Trial]:
         if caught(trial, report, partial(begin, trial)):
             whole.append(trial)
     if runs:
-        _train(list(runs.values()))
         first, *others = runs.values()
         for run in others:
             run.loop.borrow(first.loop)
+        _train(list(runs.values()))
     return [trial for trial in whole if caught(trial, report, partial(end, trial))]
 
 

@@ -19,6 +19,7 @@ from hgq.estimate.plan import floor_ns
 from hgq.layers import total_cost
 from hgq.quantizers.constraints import Between
 from hgq.training.shallow import Shallow
+from hgq.training.values import read, write
 
 TITLES = {"ebops": "EBOPs", "lut": "LUT"}
 WIDTHS = ("b", "f", "m")
@@ -30,15 +31,14 @@ SURE = 2.0
 @contextmanager
 def fewest_bits(model: keras.Model) -> Iterator[None]:
     """Inside, each trained bitwidth is at the lower end of its bounds; afterwards all variables are as before."""
-    before = [variable.numpy() for variable in model.variables]
+    before = read(model.variables)
     try:
         for variable in model.trainable_variables:
             if variable.name in WIDTHS and isinstance(variable.constraint, Between):
                 variable.assign(variable.numpy() * 0 + variable.constraint.low)
         yield
     finally:
-        for variable, value in zip(model.variables, before, strict=True):
-            variable.assign(value)
+        write(model.variables, before)
 
 
 def refuse_budget(model: keras.Model, recipe: Recipe, measure: Callable[[keras.Model], float]) -> None:

@@ -23,6 +23,7 @@ from hgq.estimate.plan import Cut
 from hgq.layers import qlayers
 from hgq.layers.kernel import KernelLayer
 from hgq.quantizers import ops
+from hgq.training.values import read, write
 
 log = logging.getLogger("hgq.training")
 
@@ -179,7 +180,7 @@ class Shallow(keras.callbacks.Callback):
 
     def smallest(self) -> float:
         """Nanoseconds of the model with a single weight for each output; leaves the model as it is."""
-        before = [variable.numpy() for variable in self._model.variables]
+        before = read(self._model.variables)
         masks = [sums.mask.numpy() for sums in self.sums]
         for sums in self.sums:
             sums.cap(1)
@@ -188,8 +189,7 @@ class Shallow(keras.callbacks.Callback):
         finally:
             for sums, mask in zip(self.sums, masks, strict=True):
                 sums.put(mask)
-            for variable, value in zip(self._model.variables, before, strict=True):
-                variable.assign(value)
+            write(self._model.variables, before)
         return cut.ns if cut else 0.0
 
     def state(self) -> tuple[dict[str, Any], list[Any]]:

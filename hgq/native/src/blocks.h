@@ -4,13 +4,11 @@
 #include <cstdint>
 #include <vector>
 
+#include "call.h"
 #include "fixed.h"
-#include "tensorflow/core/framework/op_kernel.h"
 
 namespace hgqc {
 namespace fixed {
-
-using tensorflow::OpKernelContext;
 
 constexpr int64_t kBlock = 32768;        // elements
 constexpr double kWorthThreads = 150e3;  // nanoseconds of work: waking threads for less takes more of their time than it saves
@@ -29,12 +27,12 @@ struct Blocks {
 
   // work(block, begin, end); `cost`: nanoseconds an element
   template <class Work>
-  void run(OpKernelContext* context, double cost, const Work& work) const {
-    if (number <= 1 || cost * count < kWorthThreads) {
+  void run(Threads* threads, double cost, const Work& work) const {
+    if (!threads || number <= 1 || cost * count < kWorthThreads) {
       for (int64_t block = 0; block * size < count; ++block) work(block, block * size, std::min(count, (block + 1) * size));
       return;
     }
-    context->device()->tensorflow_cpu_worker_threads()->workers->ParallelFor(number, (int64_t)(3 * cost * size), [&](int64_t from, int64_t to) {
+    threads->ParallelFor(number, (int64_t)(3 * cost * size), [&](int64_t from, int64_t to) {
       for (int64_t block = from; block < to; ++block) work(block, block * size, std::min(count, (block + 1) * size));
     });
   }

@@ -28,7 +28,7 @@ inline bool fits(const Tensor& x, const Tensor& bits) {
 }
 
 // What all of them have in common: attributes, and formats from the variables.
-class FixedOp : public OpKernel {
+class FixedOp : public OpKernel, public Direct {
  public:
   explicit FixedOp(OpKernelConstruction* context) : OpKernel(context) {
     int rounding, overflow;
@@ -67,13 +67,12 @@ class FixedOp : public OpKernel {
   }
 
   // Formats of inputs k, i, width from element `begin` on, the first of them at `first`; `x` for those that follow it, of `blocks`.
-  Formats formats(OpKernelContext* context, int first, const float* x, const Blocks& blocks, int64_t begin, int64_t groups) const {
-    const float *const k = context->input(first).flat<float>().data() + begin, *const i = context->input(first + 1).flat<float>().data() + begin,
-                *const width = context->input(first + 2).flat<float>().data() + begin;
+  Formats formats(const Call& call, int first, const float* x, const Blocks& blocks, int64_t begin, int64_t groups) const {
+    const float *const k = call.in(first) + begin, *const i = call.in(first + 1) + begin, *const width = call.in(first + 2) + begin;
     Formats made(groups);
     if (p_.follows) {
       std::vector<float> low, high;
-      ends(context, x, blocks, groups, &low, &high);
+      ends(call.threads, x, blocks, groups, &low, &high);
       with_rounding([&](auto rounding) {
         for (int64_t j = 0; j < groups; ++j)
           needed<rounding.value>(low[j], high[j], std::nearbyint(width[j]), p_.kbi, p_.i_low, p_.i_high, &made.k[j], &made.i[j]);
@@ -85,7 +84,7 @@ class FixedOp : public OpKernel {
     return made;
   }
 
-  static void ends(OpKernelContext* context, const float* at, const Blocks& blocks, int64_t groups, std::vector<float>* low,
+  static void ends(Threads* threads, const float* at, const Blocks& blocks, int64_t groups, std::vector<float>* low,
                    std::vector<float>* high) {
     const float infinity = std::numeric_limits<float>::infinity();
     if (blocks.count == groups) {  // nothing is shared
@@ -94,7 +93,7 @@ class FixedOp : public OpKernel {
       return;
     }
     Partial least(blocks, infinity), greatest(blocks, -infinity);
-    blocks.run(context, 0.3, [&](int64_t block, int64_t begin, int64_t end) {
+    blocks.run(threads, 0.3, [&](int64_t block, int64_t begin, int64_t end) {
       range(at, begin, end, blocks.row, least.of(block), greatest.of(block));
     });
     fold(least, greatest, groups, low, high);
@@ -136,17 +135,16 @@ class QuantizeOp : public FixedOp {
  public:
   using FixedOp::FixedOp;
   void Compute(OpKernelContext* context) override {
-    if (!check(context, 0, 1)) return;
-    const Tensor x = context->input(0);
-    Tensor* result;
-    OP_REQUIRES_OK(context, context->allocate_output(0, x.shape(), &result));
-    parts(x.NumElements(), context->input(3).NumElements(), [&](int64_t first, int64_t count, int64_t groups) {
-      const float* const from = x.flat<float>().data() + first;
-      float* const to = result->flat<float>().data() + first;
+    if (check(context, 0, 1)) compute(context, *this, {context->input(0).shape()});
+  }
+  void call(const Call& call) const override {
+    parts(call.sizes[0], call.sizes[3], [&](int64_t first, int64_t count, int64_t groups) {
+      const float* const from = call.in(0) + first;
+      float* const to = call.out(0) + first;
       const Blocks blocks(count, groups);
-      const Row row(formats(context, 1, from, blocks, first, groups), p_, blocks.row);
+      const Row row(formats(call, 1, from, blocks, first, groups), p_, blocks.row);
       with_rounding([&](auto rounding) {
-        blocks.run(context, 0.5, [&](int64_t, int64_t begin, int64_t end) { forward<rounding.value>(from, to, begin, end, row, p_.overflow); });
+        blocks.run(call.threads, 0.5, [&](int64_t, int64_t begin, int64_t end) { forward<rounding.value>(from, to, begin, end, row, p_.overflow); });
       });
     });
   }
@@ -175,29 +173,27 @@ class TrackedOp : public FixedOp {
   void Compute(OpKernelContext* context) override {
     if (!check(context, 0, 1)) return;
     OP_REQUIRES(context, context->input(4).NumElements() == 1, InvalidArgument("seen is not one number"));
-    const Tensor &x = context->input(0), &width = context->input(3);
-    const int64_t groups = width.NumElements();
-    const Blocks blocks(x.NumElements(), groups);
-    Tensor *result, *new_k, *new_i;
-    OP_REQUIRES_OK(context, context->allocate_output(0, x.shape(), &result));
-    OP_REQUIRES_OK(context, context->allocate_output(1, width.shape(), &new_k));
-    OP_REQUIRES_OK(context, context->allocate_output(2, width.shape(), &new_i));
-    const float *const from = x.flat<float>().data(), *const w = width.flat<float>().data(), *const k = context->input(1).flat<float>().data(),
-                *const i = context->input(2).flat<float>().data();
-    float *const to = result->flat<float>().data(), *const k_out = new_k->flat<float>().data(), *const i_out = new_i->flat<float>().data();
-    const float seen = context->input(4).flat<float>()(0);
+    const TensorShape& width = context->input(3).shape();
+    compute(context, *this, {context->input(0).shape(), width, width});
+  }
+  void call(const Call& call) const override {
+    const int64_t groups = call.sizes[3];
+    const Blocks blocks(call.sizes[0], groups);
+    const float *const from = call.in(0), *const k = call.in(1), *const i = call.in(2), *const w = call.in(3);
+    float *const to = call.out(0), *const k_out = call.out(1), *const i_out = call.out(2);
+    const float seen = call.in(4)[0];
     std::vector<float> low, high;
     Formats made(groups);
     with_rounding([&](auto rounding) {
       constexpr Rounding how = rounding.value;
       if (p_.kbi) {
-        ends(context, from, blocks, groups, &low, &high);
+        ends(call.threads, from, blocks, groups, &low, &high);
       } else {
         for (int64_t j = 0; j < groups; ++j) made.k[j] = 1.0f, made.i[j] = 0.0f, made.f[j] = std::nearbyint(w[j]);
         const Row row(made, p_, blocks.row);
         const float infinity = std::numeric_limits<float>::infinity();
         Partial least(blocks, infinity), greatest(blocks, -infinity);
-        blocks.run(context, 0.6, [&](int64_t block, int64_t begin, int64_t end) {
+        blocks.run(call.threads, 0.6, [&](int64_t block, int64_t begin, int64_t end) {
           round_and_range<how>(from, to, begin, end, row, least.of(block), greatest.of(block));
         });
         fold(least, greatest, groups, &low, &high);
@@ -214,7 +210,7 @@ class TrackedOp : public FixedOp {
       }
       if (!again) return;
       const Row row(made, p_, blocks.row);
-      blocks.run(context, 0.5, [&](int64_t, int64_t begin, int64_t end) { round_forward<how>(from, to, begin, end, row); });
+      blocks.run(call.threads, 0.5, [&](int64_t, int64_t begin, int64_t end) { round_forward<how>(from, to, begin, end, row); });
     });
   }
 
@@ -239,23 +235,23 @@ class RoundGradientOp : public FixedOp {
   using FixedOp::FixedOp;
   void Compute(OpKernelContext* context) override {
     if (!check(context, 1, 2)) return;
-    const Tensor &upstream = context->input(0), &x = context->input(1), &width = context->input(4);
-    OP_REQUIRES(context, upstream.NumElements() == x.NumElements(), InvalidArgument("a gradient of another shape"));
+    OP_REQUIRES(context, context->input(0).NumElements() == context->input(1).NumElements(), InvalidArgument("a gradient of another shape"));
+    compute(context, *this, {context->input(4).shape()});
+  }
+  void call(const Call& call) const override {
     Parameters only_round = p_;
     only_round.overflow = kOnlyRound;
-    Tensor* result;
-    OP_REQUIRES_OK(context, context->allocate_output(0, width.shape(), &result));
-    parts(x.NumElements(), width.NumElements(), [&](int64_t first, int64_t count, int64_t groups) {
-      const float *const g = upstream.flat<float>().data() + first, *const at = x.flat<float>().data() + first;
+    parts(call.sizes[1], call.sizes[4], [&](int64_t first, int64_t count, int64_t groups) {
+      const float *const g = call.in(0) + first, *const at = call.in(1) + first;
       const Blocks blocks(count, groups);
-      const Row row(formats(context, 2, at, blocks, first, groups), only_round, blocks.row);
+      const Row row(formats(call, 2, at, blocks, first, groups), only_round, blocks.row);
       Partial d(blocks, 0.0f);
       with_rounding([&](auto rounding) {
-        blocks.run(context, 0.5, [&](int64_t block, int64_t begin, int64_t end) {
+        blocks.run(call.threads, 0.5, [&](int64_t block, int64_t begin, int64_t end) {
           round_backward<rounding.value>(g, at, begin, end, row, d.of(block));
         });
       });
-      d.sums(groups, kLn2, result->flat<float>().data() + first);
+      d.sums(groups, kLn2, call.out(0) + first);
     });
   }
 };
@@ -280,22 +276,20 @@ class SaturateGradientOp : public FixedOp {
   using FixedOp::FixedOp;
   void Compute(OpKernelContext* context) override {
     if (!check(context, 1, 2)) return;
-    const Tensor upstream = context->input(0), x = context->input(1), width = context->input(4);
-    OP_REQUIRES(context, upstream.NumElements() == x.NumElements(), InvalidArgument("a gradient of another shape"));
-    Tensor *d_x, *d_i, *d_width;
-    OP_REQUIRES_OK(context, context->allocate_output(0, x.shape(), &d_x));
-    OP_REQUIRES_OK(context, context->allocate_output(1, width.shape(), &d_i));
-    OP_REQUIRES_OK(context, context->allocate_output(2, width.shape(), &d_width));
-    parts(x.NumElements(), width.NumElements(), [&](int64_t first, int64_t count, int64_t groups) {
-      const float *const g = upstream.flat<float>().data() + first, *const at = x.flat<float>().data() + first;
-      float *const dx = d_x->flat<float>().data() + first, *const di = d_i->flat<float>().data() + first,
-            *const dw = d_width->flat<float>().data() + first;
+    OP_REQUIRES(context, context->input(0).NumElements() == context->input(1).NumElements(), InvalidArgument("a gradient of another shape"));
+    const TensorShape& width = context->input(4).shape();
+    compute(context, *this, {context->input(1).shape(), width, width});
+  }
+  void call(const Call& call) const override {
+    parts(call.sizes[1], call.sizes[4], [&](int64_t first, int64_t count, int64_t groups) {
+      const float *const g = call.in(0) + first, *const at = call.in(1) + first;
+      float *const dx = call.out(0) + first, *const di = call.out(1) + first, *const dw = call.out(2) + first;
       const Blocks blocks(count, groups);
-      const Formats made = formats(context, 2, at, blocks, first, groups);
+      const Formats made = formats(call, 2, at, blocks, first, groups);
       const Row row(made, p_, blocks.row);
       Partial d(blocks, 0.0f), d_above(blocks, 0.0f), d_below(blocks, 0.0f);
       with_rounding([&](auto rounding) {
-        blocks.run(context, 0.8, [&](int64_t block, int64_t begin, int64_t end) {
+        blocks.run(call.threads, 0.8, [&](int64_t block, int64_t begin, int64_t end) {
           saturate_backward<rounding.value>(g, at, dx, begin, end, row, d.of(block), d_above.of(block), d_below.of(block));
         });
       });
@@ -325,18 +319,16 @@ class ConstantBitsOp : public FixedOp {
  public:
   explicit ConstantBitsOp(OpKernelConstruction* context) : FixedOp(context) { OP_REQUIRES_OK(context, context->GetAttr("share", &share_)); }
   void Compute(OpKernelContext* context) override {
-    if (!check(context, 0, 1)) return;
-    const Tensor x = context->input(0);
-    Tensor *result, *slopes;
-    OP_REQUIRES_OK(context, context->allocate_output(0, x.shape(), &result));
-    OP_REQUIRES_OK(context, context->allocate_output(1, x.shape(), &slopes));
-    parts(x.NumElements(), context->input(3).NumElements(), [&](int64_t first, int64_t count, int64_t groups) {
-      const float* const from = x.flat<float>().data() + first;
-      float *const bits = result->flat<float>().data() + first, *const slope = slopes->flat<float>().data() + first, share = share_;
+    if (check(context, 0, 1)) compute(context, *this, {context->input(0).shape(), context->input(0).shape()});
+  }
+  void call(const Call& call) const override {
+    parts(call.sizes[0], call.sizes[3], [&](int64_t first, int64_t count, int64_t groups) {
+      const float* const from = call.in(0) + first;
+      float *const bits = call.out(0) + first, *const slope = call.out(1) + first, share = share_;
       const Blocks blocks(count, groups);
-      const Row row(formats(context, 1, from, blocks, first, groups), p_, blocks.row);
+      const Row row(formats(call, 1, from, blocks, first, groups), p_, blocks.row);
       with_rounding([&](auto rounding) {
-        blocks.run(context, 1.0, [&](int64_t, int64_t begin, int64_t end) {
+        blocks.run(call.threads, 1.0, [&](int64_t, int64_t begin, int64_t end) {
           forward<rounding.value>(from, bits, begin, end, row, p_.overflow);
           for (int64_t at = begin; at < end; ++at) {
             const float q = bits[at];
@@ -369,15 +361,13 @@ class DataBitsOp : public FixedOp {
  public:
   explicit DataBitsOp(OpKernelConstruction* context) : FixedOp(context) { OP_REQUIRES_OK(context, context->GetAttr("share", &share_)); }
   void Compute(OpKernelContext* context) override {
-    if (!check(context, 2, 0)) return;
-    const Tensor& width = context->input(2);
-    const int64_t groups = width.NumElements();
-    Tensor *result, *slopes;
-    OP_REQUIRES_OK(context, context->allocate_output(0, width.shape(), &result));
-    OP_REQUIRES_OK(context, context->allocate_output(1, width.shape(), &slopes));
+    if (check(context, 2, 0)) compute(context, *this, {context->input(2).shape(), context->input(2).shape()});
+  }
+  void call(const Call& call) const override {
+    const int64_t groups = call.sizes[2];
     const Blocks blocks(groups, groups);
-    const Formats made = formats(context, 0, width.flat<float>().data(), blocks, 0, groups);
-    float *const bits = result->flat<float>().data(), *const slope = slopes->flat<float>().data();
+    const Formats made = formats(call, 0, call.in(2), blocks, 0, groups);
+    float *const bits = call.out(0), *const slope = call.out(1);
     for (int64_t j = 0; j < groups; ++j) {
       const bool dead = is_dead(made.k[j], made.i[j], made.f[j], p_.overflow);
       bits[j] = dead ? 0.0f : made.k[j] + (made.i[j] + made.f[j]);

@@ -28,27 +28,27 @@ inline void bias_relu_gradient(const float* g, const float* y, float* out, float
   }
 }
 
-class BiasReluGradientOp : public OpKernel {
+class BiasReluGradientOp : public OpKernel, public Direct {
  public:
   using OpKernel::OpKernel;
   void Compute(OpKernelContext* context) override {
     const Tensor& result = context->input(1);
     OP_REQUIRES(context, context->input(0).shape() == result.shape() && result.dims() > 0, InvalidArgument("a gradient of another shape"));
-    const float *const g = context->input(0).flat<float>().data(), *const y = result.flat<float>().data();
-    const int64_t channels = result.dim_size(result.dims() - 1);
-    Tensor *data, *bias;
     // in place, where nobody else reads the gradient: new memory costs more than the pass itself
-    OP_REQUIRES_OK(context, context->forward_input_or_allocate_output({0}, 0, result.shape(), &data));
-    OP_REQUIRES_OK(context, context->allocate_output(1, TensorShape({channels}), &bias));
+    compute(context, *this, {result.shape(), TensorShape({result.dim_size(result.dims() - 1)})}, 0);
+  }
+  void call(const Call& call) const override {
+    const int64_t count = call.sizes[1], channels = call.made[1];
     if (channels == 0) return;
-    const Blocks blocks(result.NumElements(), channels);
+    const Blocks blocks(count, channels);
     Partial sums(blocks, 0.0f);
-    float* const out = data->flat<float>().data();
-    blocks.run(context, 0.5, [&](int64_t block, int64_t begin, int64_t end) {
+    const float *const g = call.in(0), *const y = call.in(1);
+    float* const out = call.out(0);
+    blocks.run(call.threads, 0.5, [&](int64_t block, int64_t begin, int64_t end) {
       for (int64_t at = begin; at < end; at += blocks.row)
         bias_relu_gradient(g + at, y + at, out + at, sums.of(block), std::min(blocks.row, end - at));
     });
-    sums.sums(channels, 1.0f, bias->flat<float>().data());
+    sums.sums(channels, 1.0f, call.out(1));
   }
 };
 REGISTER_KERNEL_BUILDER(Name("HgqcBiasReluGradient").Device(tensorflow::DEVICE_CPU), BiasReluGradientOp);

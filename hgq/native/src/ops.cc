@@ -8,6 +8,7 @@
 #include "adam.h"
 #include "each.h"
 #include "fixed_ops.h"
+#include "matrix_ops.h"
 #include "products.h"
 #include "quantize.h"
 #include "relu_ops.h"

@@ -5,23 +5,39 @@
 #include <cstring>
 #include <vector>
 
-#if defined(__AVX__) && defined(__FMA__)
+#if defined(__AVX__) || defined(__AVX512F__)
 #include <immintrin.h>
 #endif
 
 namespace hgqc {
 namespace tiles {
 
+#if defined(__AVX512F__)
+constexpr int kLanes = 16;
+#elif defined(__AVX__)
 constexpr int kLanes = 8;
+#else
+constexpr int kLanes = 4;
+#endif
 typedef float Lanes __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));  // loads need no alignment
 
 inline Lanes load(const float* at) { return *reinterpret_cast<const Lanes*>(at); }
 inline void store(float* at, Lanes x) { *reinterpret_cast<Lanes*>(at) = x; }
-inline Lanes spread(float x) { return Lanes{x, x, x, x, x, x, x, x}; }
+inline Lanes spread(float x) {
+#if defined(__AVX512F__)
+  return (Lanes)_mm512_set1_ps(x);
+#elif defined(__AVX__)
+  return (Lanes)_mm256_set1_ps(x);
+#else
+  return Lanes{x, x, x, x};
+#endif
+}
 
 // The library is compiled without contraction, for its other ops; here a fused product loses nothing.
 inline Lanes multiply_add(Lanes a, Lanes b, Lanes c) {
-#if defined(__AVX__) && defined(__FMA__)
+#if defined(__AVX512F__)
+  return (Lanes)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#elif defined(__AVX__) && defined(__FMA__)
   return (Lanes)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
 #else
   return a * b + c;

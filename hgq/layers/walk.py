@@ -10,6 +10,9 @@ from hgq.layers.backward import BackwardPass
 from hgq.layers.base import QLayer, known_resource
 from hgq.quantizers import Quantizer
 
+LEAVES = frozenset((type(None), bool, int, float, str))
+"""Most of what a layer keeps: told apart at once, since every epoch walks through the model some times."""
+
 
 def qlayers(model: keras.layers.Layer) -> list[QLayer]:
     """Every `QLayer` in `model`, each once, in the order of the model."""
@@ -152,10 +155,9 @@ def _children(layer) -> list[keras.layers.Layer]:
             for part in value.values():
                 collect(part)
 
-    for name, value in vars(layer).items():
-        if not name.startswith("_"):
-            collect(value)
-    for name, value in vars(layer).items():
-        if name.startswith("_"):
-            collect(value)
+    kept = [(name.startswith("_"), value) for name, value in vars(layer).items() if type(value) not in LEAVES]
+    for hidden in (False, True):
+        for name_is_hidden, value in kept:
+            if name_is_hidden is hidden:
+                collect(value)
     return list(found.values())

@@ -13,11 +13,12 @@ import tensorflow as tf
 from hgq import replicas
 from hgq.errors import ConfigError
 from hgq.numerics import Fixed
-from hgq.quantizers import ops
+from hgq.quantizers import ops, reading
 from hgq.quantizers.base import Quantizer
 from hgq.quantizers.constraints import Between
 from hgq.quantizers.places import Bounds
 from hgq.quantizers.ranges import HIGHEST, needed
+from hgq.variables import read
 
 
 class FixedFormats(Quantizer):
@@ -112,15 +113,32 @@ class FixedFormats(Quantizer):
         width = ops.ste_round(self._width)
         if self.constant and self.follows_range:
             if constant is None:
-                raise ConfigError(
-                    "The range of this quantizer is that of its constant.", where=self.path, expected="the constant", received="None"
-                )
+                raise self._no_constant()
             k, i = self._needed(tf.convert_to_tensor(constant), width)
         else:
             k, i = tf.convert_to_tensor(self._k), tf.convert_to_tensor(self._i)
             i = tf.stop_gradient(tf.round(i)) if self.follows_range else ops.ste_round(i)
         f = width if self.parametrization == "kif" else width - i
         return k, i, f - tf.stop_gradient(tf.nn.relu(i + f - ops.SIGNIFICANT))  # float32 holds no more
+
+    def _read_kif(self, constant=None) -> tuple[Any, Any, Any]:
+        """`_kif` as NumPy reads it: the same numbers, and an error where there is no constant that decides."""
+        trained = self._f if self.parametrization == "kif" else self._b
+        if self.constant and self.follows_range:
+            if constant is None:
+                raise self._no_constant()
+            width, shared = np.round(*read([trained])), self._shared_axes(np.ndim(constant))
+            k, i = reading.needed(constant, width, fixed_fraction=self.parametrization == "kif", rounding=self.rounding, shared=shared)
+            i = np.clip(i, self.i_bounds[0], HIGHEST)
+        else:
+            k, i, width = read([self._k, self._i, trained])
+            i, width = np.round(i), np.round(width)
+        return k, i, reading.fitting(i, width if self.parametrization == "kif" else width - i)
+
+    def _no_constant(self) -> ConfigError:
+        return ConfigError(
+            "The range of this quantizer is that of its constant.", where=self.path, expected="the constant", received="None"
+        )
 
     def _continuous_width(self):
         """``i + f`` of the variables, not rounded."""
@@ -134,8 +152,8 @@ class FixedFormats(Quantizer):
         Args:
             constant: The values, for a constant's quantizer whose range follows them.
         """
-        k, i, f = (np.asarray(part, np.int64) for part in self._kif(constant))
-        nothing = np.asarray(ops.dead(k, i, f, self.overflow))
+        k, i, f = (part.astype(np.int64) for part in self._read_kif(constant))
+        nothing = ops.dead(k, i, f, self.overflow)
         k, i, f = (np.where(nothing, 0, part) for part in (k, i, f))
         if not self.constant:
             k, i, f = k[0], i[0], f[0]

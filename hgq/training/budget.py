@@ -30,7 +30,7 @@ import keras
 
 from hgq.errors import ConfigError
 from hgq.training.step import training_state
-from hgq.training.values import read, write
+from hgq.variables import read, write
 
 log = logging.getLogger("hgq.training")
 

@@ -15,7 +15,7 @@ import numpy as np
 from hgq.errors import FileFormatError
 from hgq.output import write_file_atomically
 from hgq.training.step import training_state
-from hgq.training.values import read, write
+from hgq.variables import read, write
 
 FILE = "state.npz"
 SCHEMA = 2

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from hgq import native, replicas
 from hgq.layers.walk import pause_gradients, qlayers, total_cost
-from hgq.training.values import read, write
+from hgq.variables import read, write
 
 
 def order(seed: int, epoch: int, samples: int, batch_size: int) -> NDArray[np.int32]:

@@ -15,7 +15,7 @@ import keras
 from hgq.output import write_file_atomically, writing
 from hgq.training.beta import log_cost
 from hgq.training.step import training_state
-from hgq.training.values import read, write
+from hgq.variables import read, write
 
 log = logging.getLogger("hgq.training")
 

@@ -19,7 +19,7 @@ from hgq.estimate.plan import floor_ns
 from hgq.layers import total_cost
 from hgq.quantizers.constraints import Between
 from hgq.training.shallow import Shallow
-from hgq.training.values import read, write
+from hgq.variables import read, write
 
 TITLES = {"ebops": "EBOPs", "lut": "LUT"}
 WIDTHS = ("b", "f", "m")

@@ -36,7 +36,7 @@ from hgq.training.reach import refuse_budget, refuse_latency
 from hgq.training.result import RunResult
 from hgq.training.select import Select
 from hgq.training.shallow import Shallow
-from hgq.training.values import read, write
+from hgq.variables import read, write
 
 log = logging.getLogger("hgq.training")
 

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from hgq.training.budget import Budget, Stage
-from hgq.training.values import read, write
+from hgq.variables import read, write
 
 
 @dataclass(frozen=True)

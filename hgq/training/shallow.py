@@ -23,7 +23,7 @@ from hgq.estimate.plan import Cut
 from hgq.layers import qlayers
 from hgq.layers.kernel import KernelLayer
 from hgq.quantizers import ops
-from hgq.training.values import read, write
+from hgq.variables import read, write
 
 log = logging.getLogger("hgq.training")
 

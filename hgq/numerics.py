@@ -63,12 +63,14 @@ class Fixed:
     f: Ints
 
     def __init__(self, k: ArrayLike, i: ArrayLike, f: ArrayLike) -> None:
-        parts = np.broadcast_arrays(*(np.asarray(part, np.int64) for part in (k, i, f)))
+        parts = [np.asarray(part, np.int64) for part in (k, i, f)]
+        if not parts[0].shape == parts[1].shape == parts[2].shape:
+            parts = np.broadcast_arrays(*parts)
         for name, part in zip("kif", parts, strict=True):
             frozen = part.copy()
             frozen.setflags(write=False)
             object.__setattr__(self, name, frozen)
-        if ((self.k != 0) & (self.k != 1)).any():
+        if (self.k & ~1).any():
             raise ConfigError("A sign is one bit or none.", expected="k of 0 or 1", received=f"k of {np.unique(self.k)}")
         if (self.k + self.i + self.f).max(initial=0) > MAX_WIDTH:
             widest = int((self.k + self.i + self.f).max())
@@ -205,6 +207,8 @@ class Fixed:
 def bit_length(n: ArrayLike) -> Ints:
     """``int.bit_length`` of every non-negative element; 0 for negative ones."""
     n = np.maximum(np.asarray(n, np.int64), 0)
+    if n.max(initial=0) < 1 << 53:  # nearly always: all of it is exact in float64
+        return np.frexp(n.astype(np.float64))[1].astype(np.int64)
     high, low = n >> 31, n & ((1 << 31) - 1)  # each half is exact in float64
     return np.where(high > 0, np.frexp(high.astype(np.float64))[1] + 31, np.frexp(low.astype(np.float64))[1]).astype(np.int64)
 
@@ -212,7 +216,7 @@ def bit_length(n: ArrayLike) -> Ints:
 def trailing_zeros(n: ArrayLike) -> Ints:
     """Trailing zero bits of every element; 0 for 0."""
     n = np.asarray(n, np.int64)
-    return np.where(n == 0, 0, bit_length(n & -n) - 1)
+    return np.maximum(np.frexp((n & -n).astype(np.float64))[1].astype(np.int64) - 1, 0)  # a power of two is exact in float64
 
 
 def shift_left(m: Ints, bits: ArrayLike, where: str) -> Ints:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from hgq.ir.graph import Graph, Node
-from hgq.ir.interpret import evaluate
 from hgq.ir.ops import OPS
 from hgq.ir.ranges import NO_BITS, RangeArray
 from hgq.numerics import MAX_WIDTH, bit_length
@@ -21,7 +20,7 @@ def beyond_float32(graph: Graph) -> list[str]:
     All products of one output lie on a common grid, so float32 sums them exactly in any order as long as the sum of their magnitudes stays
     below 2**24 grid steps. Beyond that ``predict`` can differ from the firmware, which is then the more exact of the two.
     """
-    values = evaluate(graph, {port.name: RangeArray.of_format(port.format) for port in graph.inputs})
+    values = graph.ranges()
     problems = []
     for node in graph.nodes:
         if node.op in MERGES:

@@ -12,12 +12,15 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hgq.errors import GraphError
 from hgq.numerics import Fixed, Ints, Overflow, Rounding
+
+if TYPE_CHECKING:
+    from hgq.ir.ranges import RangeArray
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,10 +130,18 @@ class Graph:
         return tuple(self._users.get(name, ()))
 
     @cached_property
-    def _formats(self) -> dict[str, Fixed]:
-        from hgq.ir.ranges import prove_formats
+    def _ranges(self) -> dict[str, RangeArray]:
+        from hgq.ir.ranges import prove_ranges
 
-        return prove_formats(self)
+        return prove_ranges(self)
+
+    def ranges(self) -> Mapping[str, RangeArray]:
+        """What each port and node can reach, by name, with a batch axis of one sample."""
+        return self._ranges
+
+    @cached_property
+    def _formats(self) -> dict[str, Fixed]:
+        return {name: value.format() for name, value in self._ranges.items()} | {name: const.format for name, const in self.consts.items()}
 
     def formats(self) -> Mapping[str, Fixed]:
         """The narrowest format proven to hold each value without loss, by name; shapes without batch."""

@@ -43,7 +43,13 @@ class IntArray(NDArrayOperatorsMixin):
         fraction, exponent = np.frexp(values)
         mantissa = np.ldexp(fraction, 53).astype(np.int64)
         zeros = trailing_zeros(mantissa)
-        return IntArray.of_formats(mantissa >> zeros, np.where(mantissa == 0, -60, 53 - exponent.astype(np.int64) - zeros))
+        f = np.where(mantissa == 0, -60, 53 - exponent.astype(np.int64) - zeros)
+        finest = int(f.max(initial=0))
+        with np.errstate(over="ignore"):
+            scaled = np.ldexp(values, finest)
+        if np.abs(scaled).max(initial=0) < float(1 << MAX_WIDTH):  # nearly always: whole numbers, which an int64 holds
+            return IntArray(scaled.astype(np.int64), finest)
+        return IntArray.of_formats(mantissa >> zeros, f)
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -167,10 +167,8 @@ _UFUNCS: dict[np.ufunc, Callable[..., RangeArray]] = {
 }
 
 
-def prove_formats(graph: Graph) -> dict[str, Fixed]:
-    """The narrowest format that holds each value of a graph, by name; shapes without batch."""
+def prove_ranges(graph: Graph) -> dict[str, RangeArray]:
+    """What each port and node of a graph can reach, by name. `Graph.ranges` keeps it."""
     from hgq.ir.interpret import evaluate
 
-    ports = {port.name: RangeArray.of_format(port.format) for port in graph.inputs}
-    values = evaluate(graph, ports)
-    return {name: value.format() for name, value in values.items()} | {name: const.format for name, const in graph.consts.items()}
+    return evaluate(graph, {port.name: RangeArray.of_format(port.format) for port in graph.inputs})

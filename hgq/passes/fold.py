@@ -8,7 +8,6 @@ import numpy as np
 
 from hgq.ir.graph import Const, Graph, Node
 from hgq.ir.integers import IntArray
-from hgq.ir.interpret import evaluate
 from hgq.ir.ops import OPS
 from hgq.ir.ranges import RangeArray
 from hgq.ir.windows import group_slices
@@ -21,7 +20,7 @@ def fold_constants(graph: Graph) -> Graph:
 
 
 def _fold_products(graph: Graph) -> Graph:
-    values = evaluate(graph, {port.name: RangeArray.of_format(port.format) for port in graph.inputs})
+    values = dict(graph.ranges())
     consts, nodes, names = dict(graph.consts), [], {node.name for node in graph.nodes}
     renamed: dict[str, str] = {}
     for node in graph.nodes:

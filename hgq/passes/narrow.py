@@ -7,14 +7,13 @@ from dataclasses import replace
 import numpy as np
 
 from hgq.ir.graph import Graph, Node
-from hgq.ir.interpret import evaluate
 from hgq.ir.ranges import RangeArray
 from hgq.numerics import Fixed, rescale
 
 
 def narrow_widths(graph: Graph) -> Graph:
     """Replace each quantizer's format by the proven one where no element can overflow; a quantizer that is then the identity disappears."""
-    values = evaluate(graph, {port.name: RangeArray.of_format(port.format) for port in graph.inputs})
+    values = graph.ranges()
     renamed: dict[str, str] = {}
     nodes: list[Node] = []
     for node in graph.nodes:

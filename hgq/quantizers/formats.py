@@ -18,7 +18,7 @@ from hgq.quantizers.base import Quantizer
 from hgq.quantizers.constraints import Between
 from hgq.quantizers.places import Bounds
 from hgq.quantizers.ranges import HIGHEST, needed
-from hgq.variables import read
+from hgq.variables import read, write
 
 
 class FixedFormats(Quantizer):
@@ -99,7 +99,12 @@ class FixedFormats(Quantizer):
     @property
     def _width(self):
         """What is trained besides i, as a tensor: f (kif) or b (kbi)."""
-        return tf.convert_to_tensor(self._f if self.parametrization == "kif" else self._b)
+        return tf.convert_to_tensor(self._trained_width)
+
+    @property
+    def _trained_width(self):
+        """Its variable."""
+        return self._f if self.parametrization == "kif" else self._b
 
     def _variables(self) -> tuple[Any, Any, Any]:
         """k, i and the trained width as tensors; the width thrice where the range is that of a constant."""
@@ -123,15 +128,13 @@ class FixedFormats(Quantizer):
 
     def _read_kif(self, constant=None) -> tuple[Any, Any, Any]:
         """`_kif` as NumPy reads it: the same numbers, and an error where there is no constant that decides."""
-        trained = self._f if self.parametrization == "kif" else self._b
         if self.constant and self.follows_range:
             if constant is None:
                 raise self._no_constant()
-            width, shared = np.round(*read([trained])), self._shared_axes(np.ndim(constant))
-            k, i = reading.needed(constant, width, fixed_fraction=self.parametrization == "kif", rounding=self.rounding, shared=shared)
-            i = np.clip(i, self.i_bounds[0], HIGHEST)
+            width = np.round(*read([self._trained_width]))
+            k, i = self._read_needed(constant, width)
         else:
-            k, i, width = read([self._k, self._i, trained])
+            k, i, width = read([self._k, self._i, self._trained_width])
             i, width = np.round(i), np.round(width)
         return k, i, reading.fitting(i, width if self.parametrization == "kif" else width - i)
 
@@ -194,6 +197,12 @@ class FixedFormats(Quantizer):
         k, i = needed(x, width, fixed_fraction=self.parametrization == "kif", rounding=self.rounding, shared=shared)
         return k, tf.clip_by_value(i, self.i_bounds[0], HIGHEST if self.constant else self.i_bounds[1])
 
+    def _read_needed(self, x, width) -> tuple[Any, Any]:
+        """`_needed` as NumPy reads it."""
+        shared = self._shared_axes(np.ndim(x))
+        k, i = reading.needed(x, width, fixed_fraction=self.parametrization == "kif", rounding=self.rounding, shared=shared)
+        return k, np.clip(i, self.i_bounds[0], HIGHEST if self.constant else self.i_bounds[1])
+
     def _follow(self, x, decay: float) -> None:
         """Move the tracked range to where it covers `x`."""
         k, i = self._needed(x, tf.round(self._width))
@@ -233,8 +242,8 @@ class FixedFormats(Quantizer):
                 received=f"place={self.place}, overflow={self.overflow}, built={self.built}",
             )
         if reset:
-            self._take_range(tf.zeros(self._widths), tf.fill(self._widths, self.i_bounds[0]))
-        self._seen.assign(1.0)
+            write([self._k, self._i], [np.zeros(self._widths), np.full(self._widths, self.i_bounds[0])])
+        write([self._seen], [1.0])
         self._observing = True
         try:
             yield self
@@ -250,4 +259,8 @@ class FixedFormats(Quantizer):
                 received="a compiled call",
                 fix="Do not calibrate through model.predict or a tf.function.",
             )
-        self._follow(x, 0.0)
+        shared = self._shared_axes(len(x.shape))  # the batch is among them
+        ends = np.concatenate([tf.reduce_min(x, shared, keepdims=True).numpy(), tf.reduce_max(x, shared, keepdims=True).numpy()])
+        k, i = self._read_needed(ends, np.round(*read([self._trained_width])))
+        before = read([self._k, self._i])
+        self._move_range(tf.constant(np.maximum(before[0], k)), tf.constant(np.maximum(before[1], i)))

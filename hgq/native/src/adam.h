@@ -5,6 +5,7 @@
 #include <cmath>
 #include <vector>
 
+#include "call.h"
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/resource_mgr.h"
@@ -51,7 +52,7 @@ REGISTER_OP("HgqcAdam")
 
 // `alphas`: learning rates, corrected for the bias of both means; alpha_of says which of them a variable has. low > high: no constraint.
 // `models`: so many stand one behind the other in each variable, and in the alphas: each has its own.
-class AdamOp : public tensorflow::OpKernel {
+class AdamOp : public tensorflow::OpKernel, public Direct {
  public:
   explicit AdamOp(tensorflow::OpKernelConstruction* context) : OpKernel(context) {
     OP_REQUIRES_OK(context, context->GetAttr("count", &count_));
@@ -93,16 +94,28 @@ class AdamOp : public tensorflow::OpKernel {
       const int64_t choices = alphas.size() / models_, size = gradient.NumElements() / models_;
       OP_REQUIRES(context, alpha_of_[n] >= 0 && alpha_of_[n] < choices && size * models_ == gradient.NumElements(),
                   tensorflow::errors::InvalidArgument("no such alpha, or another number of models"));
-      const float* const g = gradient.flat<float>().data();
-      for (int64_t model = 0; model < models_; ++model) {
-        const int64_t from = model * size;
-        adam(g + from, at[0] + from, at[1] + from, at[2] + from, size, alphas(model * choices + alpha_of_[n]), rates_);
-      }
-      if (low_[n] <= high_[n]) clip(at[0], gradient.NumElements(), low_[n], high_[n]);
+      update(n, gradient.flat<float>().data(), at, size, alphas.data(), choices);
+    }
+  }
+
+  // On the memory of the variables: it is changed.
+  void call(const Call& call) const override {
+    for (int n = 0; n < count_; ++n) {
+      float* at[3];
+      for (int part = 0; part < 3; ++part) at[part] = const_cast<float*>(call.in(part * count_ + n));
+      update(n, call.in(3 * count_ + n), at, call.sizes[3 * count_ + n] / models_, call.in(4 * count_), call.sizes[4 * count_] / models_);
     }
   }
 
  private:
+  void update(int n, const float* g, float* const at[3], int64_t size, const float* alphas, int64_t choices) const {
+    for (int64_t model = 0; model < models_; ++model) {
+      const int64_t from = model * size;
+      adam(g + from, at[0] + from, at[1] + from, at[2] + from, size, alphas[model * choices + alpha_of_[n]], rates_);
+    }
+    if (low_[n] <= high_[n]) clip(at[0], size * models_, low_[n], high_[n]);
+  }
+
   int count_, models_;
   std::vector<int> alpha_of_;
   std::vector<float> low_, high_;

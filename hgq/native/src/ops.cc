@@ -10,6 +10,7 @@
 #include "fixed_ops.h"
 #include "matrix_ops.h"
 #include "products.h"
+#include "program.h"
 #include "quantize.h"
 #include "relu_ops.h"
 #include "window_ops.h"

@@ -16,9 +16,8 @@ import numpy as np
 import tensorflow as tf
 
 from hgq.sweep.stack import rules
+from hgq.sweep.stack.traced import ON_VARIABLES
 
-ASSIGNMENTS = ("AssignVariableOp", "AssignAddVariableOp", "AssignSubVariableOp")
-ON_VARIABLES = ("ReadVariableOp", "HgqcAdam", *ASSIGNMENTS)
 NOTHING = ("Placeholder", "NoOp", *rules.PASSING)
 
 COMBINED = frozenset(

@@ -7,15 +7,14 @@ ops are made anew, one after the other, with a variable for all models in the pl
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from hgq import native
-from hgq.errors import ConfigError
 from hgq.sweep.stack import rules
-from hgq.sweep.stack.plan import ASSIGNMENTS, ON_VARIABLES, Part, Plan, gives_the_same, is_known_shape, nodes_of
+from hgq.sweep.stack.plan import Part, Plan, gives_the_same, is_known_shape, nodes_of
+from hgq.sweep.stack.traced import ASSIGNMENTS, Traced
 from hgq.sweep.stack.values import Value
 
 log = logging.getLogger("hgq.sweep")
@@ -25,32 +24,14 @@ class Program:
     """A function of one model, for many.
 
     Args:
-        function: What is traced: takes tensors like `inputs`, returns a (nested) structure of tensors.
-        inputs: Their specifications, of one model.
-        variables: By the id of the handle of a variable of that one model: the variable of all models, models first.
+        traced: The function.
         models: How many there are.
-
-    Raises:
-        ConfigError: it holds an op that cannot be done for many: names op and layer.
     """
 
-    def __init__(self, function: Callable[..., Any], inputs: Sequence[Any], variables: dict[int, Any], models: int) -> None:
+    def __init__(self, traced: Traced, models: int) -> None:
         self.models = models
-        traced = tf.function(function, autograph=False).get_concrete_function(*inputs)
-        self._graph, self._structure = traced.graph, traced.graph.structured_outputs
-        self._stacked: dict[str, Any] = {}
-        self._constants: dict[str, Any] = {}
-        for outer, inner in self._graph.captures:
-            if outer.dtype != tf.resource:
-                self._constants[inner.name] = outer
-            elif id(outer) in variables:
-                self._stacked[inner.name] = variables[id(outer)]
-            else:
-                raise _refused(f"a variable that is neither the model's nor its optimizer's ({inner.name})", inner.op)
-        captured = {*self._stacked, *self._constants}
-        self._feeds = [tensor.name for tensor in self._graph.inputs if tensor.name not in captured]
-        for op in self._graph.get_operations():
-            _check(op)
+        self._graph, self._structure, self._feeds = traced.graph, traced.structure, traced.feeds
+        self._stacked, self._constants, captured = traced.stacked, traced.constants, traced.captured
         with native.in_graphs():
             self._native: Any = native.ops_for(tf.TensorSpec((), tf.float32))
         self._plan = Plan(self._graph, captured, joined=self._native is not None)
@@ -108,25 +89,3 @@ class Program:
         handles = [self._stacked[tensor.name].handle for tensor in op.inputs if tensor.dtype == tf.resource]
         rules.create(op, [*handles, *(value.stacked() for value in values)], models=tf.compat.v1.AttrValue(i=self.models))
         return []
-
-
-def _check(op: Any) -> None:
-    """Refuse what no rule can do right."""
-    if op.type in ("Placeholder", "NoOp", *ON_VARIABLES):
-        return
-    if any(attribute.HasField("func") or attribute.list.func for attribute in op.node_def.attr.values()):
-        raise _refused("a loop, a branch or a function call", op)
-    if op.op_def is not None and op.op_def.is_stateful:
-        raise _refused("a state that is no variable", op)
-    if any(tensor.dtype == tf.resource for tensor in op.inputs):
-        raise _refused("a variable that is read in a way of its own", op)
-
-
-def _refused(what: str, op: Any) -> ConfigError:
-    return ConfigError(
-        "These models cannot be trained in one step together.",
-        where=f"{op.name}, an op of type {op.type}",
-        expected="layers whose training step is made of ops without loops and hidden state",
-        received=what,
-        fix="Leave --vectorize out; --workers N trains several at a time.",
-    )

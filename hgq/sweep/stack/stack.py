@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -12,10 +13,14 @@ from numpy.typing import NDArray
 
 from hgq import native
 from hgq.errors import ConfigError
+from hgq.sweep.stack.native_step import NativeStep
 from hgq.sweep.stack.program import Program
+from hgq.sweep.stack.traced import Traced
 from hgq.sweep.stack.values import Value
 from hgq.training.loop import costs_of, order
 from hgq.training.step import training_state
+
+log = logging.getLogger("hgq.sweep")
 
 
 def state_of(model: keras.Model) -> list[Any]:
@@ -59,22 +64,39 @@ class Stack:
             with native.in_graphs():
                 first.train_step((x, y))
 
-        step = Program(train_step, [like(array) for array in train[0]], handles, count)
-
-        @tf.function(autograph=False)
-        def one_step(indices):
-            step(*(_gathered(arrays, indices) for arrays in (x, y)))
-
-        @tf.function(reduce_retracing=True)
-        def epoch_of(indices):
-            for index in indices:
-                one_step(index)
-
-        self._epoch, self._handles = epoch_of, handles
+        traced = Traced(train_step, [like(array) for array in train[0]], handles)
+        self._epoch = self._native_epoch(traced, x, y) or _epoch_op_by_op(Program(traced, count), x, y)
+        self._handles = handles
         self._results = self._compiled(first.get_metrics_result)
         self._costs = self._compiled(lambda: costs_of(first))
         self._predictions: dict[Any, Any] = {}
         self._model_handles = [[_tensorflow(variable).handle for variable in same] for same in zip(*self._rows, strict=True)]
+
+    def _native_epoch(self, traced: Traced, x: list[Any], y: list[Any]) -> Callable[[Any], Any] | None:
+        """An epoch as one native op, where there is one and it gives the bits of training alone."""
+        with native.in_graphs():
+            ops: Any = native.ops_for(tf.TensorSpec((), tf.float32))
+        if ops is None:
+            return None
+        try:
+            step = NativeStep(traced)
+            same = step.gives_the_same(ops, self._rows[0], self._variables, (x[0], y[0]))
+        except (NotImplementedError, tf.errors.OpError) as error:
+            log.info("The step of this stack is no native program: %s", error)
+            import traceback
+
+            traceback.print_exc()
+            return None
+        if not same:
+            log.info("TensorFlow's graphs have other bits than the native program of this stack: its steps are done by TensorFlow.")
+            return None
+        variables, data = list(traced.stacked.values()), [part[0] if len(part) == 1 else tf.stack(part) for part in (x, y)]
+
+        @tf.function(autograph=False, reduce_retracing=True)
+        def epoch_of(order):
+            step.run(ops, variables, order, data, [len(part) > 1 for part in (x, y)], len(self.models))
+
+        return epoch_of
 
     def _check(self) -> None:
         shapes = [[tuple(variable.shape) for variable in row] for row in self._rows]
@@ -91,7 +113,7 @@ class Stack:
 
     def _compiled(self, function: Any) -> Any:
         """A function of one model's variables alone -> for each model the results, as NumPy values."""
-        program = Program(function, [], self._handles, len(self.models))
+        program = Program(Traced(function, [], self._handles), len(self.models))
 
         @tf.function(autograph=False)
         def run():
@@ -148,7 +170,7 @@ class Stack:
                 with native.in_graphs():
                     return first(inputs, training=False)
 
-            program = Program(infer, [tf.TensorSpec(key, tf.as_dtype(x[0].dtype))], self._handles, count)
+            program = Program(Traced(infer, [tf.TensorSpec(key, tf.as_dtype(x[0].dtype))], self._handles), count)
 
             @tf.function(autograph=False)
             def run(parts):
@@ -157,6 +179,19 @@ class Stack:
 
             self._predictions[key] = run
         return list(self._predictions[key](_once(x)).numpy())
+
+
+def _epoch_op_by_op(step: Program, x: list[Any], y: list[Any]) -> Callable[[Any], Any]:
+    @tf.function(autograph=False)
+    def one_step(indices):
+        step(*(_gathered(arrays, indices) for arrays in (x, y)))
+
+    @tf.function(reduce_retracing=True)
+    def epoch_of(indices):
+        for index in indices:
+            one_step(index)
+
+    return epoch_of
 
 
 def _once(arrays: Sequence[NDArray]) -> list[Any]:

@@ -103,7 +103,7 @@ class AdamOp : public tensorflow::OpKernel, public Direct {
     for (int n = 0; n < count_; ++n) {
       float* at[3];
       for (int part = 0; part < 3; ++part) at[part] = const_cast<float*>(call.in(part * count_ + n));
-      update(n, call.in(3 * count_ + n), at, call.sizes[3 * count_ + n] / models_, call.in(4 * count_), call.sizes[4 * count_] / models_);
+      update(n, call.in(3 * count_ + n), at, call.size(3 * count_ + n) / models_, call.in(4 * count_), call.size(4 * count_) / models_);
     }
   }
 

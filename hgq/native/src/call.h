@@ -13,11 +13,15 @@ namespace hgqc {
 using Threads = tensorflow::thread::ThreadPool;
 
 struct Call {
+  using Shapes = const tensorflow::TensorShape* const*;
+
   const void* const* inputs;
-  const int64_t* sizes;  // elements of each input
+  Shapes given;
   void* const* outputs;
-  const int64_t* made;  // elements of each output
+  Shapes made;
   Threads* threads = nullptr;  // null: all is done by the thread that calls
+
+  int64_t size(int n) const { return given[n]->num_elements(); }
 
   template <class T = float>
   const T* in(int n) const {
@@ -40,11 +44,11 @@ class Direct {
 inline void compute(tensorflow::OpKernelContext* context, const Direct& op, std::initializer_list<tensorflow::TensorShape> shapes,
                     int in_place = -1) {
   std::vector<const void*> inputs;
-  std::vector<int64_t> sizes, made;
+  std::vector<const tensorflow::TensorShape*> given, made;
   std::vector<void*> outputs;
   for (int n = 0; n < context->num_inputs(); ++n) {
     inputs.push_back(context->input(n).data());
-    sizes.push_back(context->input(n).NumElements());
+    given.push_back(&context->input(n).shape());
   }
   for (const auto& shape : shapes) {
     tensorflow::Tensor* output;
@@ -54,9 +58,9 @@ inline void compute(tensorflow::OpKernelContext* context, const Direct& op, std:
     else
       OP_REQUIRES_OK(context, context->allocate_output(n, shape, &output));
     outputs.push_back(output->data());
-    made.push_back(output->NumElements());
+    made.push_back(&output->shape());
   }
-  op.call({inputs.data(), sizes.data(), outputs.data(), made.data(), context->device()->tensorflow_cpu_worker_threads()->workers});
+  op.call({inputs.data(), given.data(), outputs.data(), made.data(), context->device()->tensorflow_cpu_worker_threads()->workers});
 }
 
 }  // namespace hgqc

@@ -138,7 +138,7 @@ class QuantizeOp : public FixedOp {
     if (check(context, 0, 1)) compute(context, *this, {context->input(0).shape()});
   }
   void call(const Call& call) const override {
-    parts(call.sizes[0], call.sizes[3], [&](int64_t first, int64_t count, int64_t groups) {
+    parts(call.size(0), call.size(3), [&](int64_t first, int64_t count, int64_t groups) {
       const float* const from = call.in(0) + first;
       float* const to = call.out(0) + first;
       const Blocks blocks(count, groups);
@@ -177,8 +177,8 @@ class TrackedOp : public FixedOp {
     compute(context, *this, {context->input(0).shape(), width, width});
   }
   void call(const Call& call) const override {
-    const int64_t groups = call.sizes[3];
-    const Blocks blocks(call.sizes[0], groups);
+    const int64_t groups = call.size(3);
+    const Blocks blocks(call.size(0), groups);
     const float *const from = call.in(0), *const k = call.in(1), *const i = call.in(2), *const w = call.in(3);
     float *const to = call.out(0), *const k_out = call.out(1), *const i_out = call.out(2);
     const float seen = call.in(4)[0];
@@ -241,7 +241,7 @@ class RoundGradientOp : public FixedOp {
   void call(const Call& call) const override {
     Parameters only_round = p_;
     only_round.overflow = kOnlyRound;
-    parts(call.sizes[1], call.sizes[4], [&](int64_t first, int64_t count, int64_t groups) {
+    parts(call.size(1), call.size(4), [&](int64_t first, int64_t count, int64_t groups) {
       const float *const g = call.in(0) + first, *const at = call.in(1) + first;
       const Blocks blocks(count, groups);
       const Row row(formats(call, 2, at, blocks, first, groups), only_round, blocks.row);
@@ -281,7 +281,7 @@ class SaturateGradientOp : public FixedOp {
     compute(context, *this, {context->input(1).shape(), width, width});
   }
   void call(const Call& call) const override {
-    parts(call.sizes[1], call.sizes[4], [&](int64_t first, int64_t count, int64_t groups) {
+    parts(call.size(1), call.size(4), [&](int64_t first, int64_t count, int64_t groups) {
       const float *const g = call.in(0) + first, *const at = call.in(1) + first;
       float *const dx = call.out(0) + first, *const di = call.out(1) + first, *const dw = call.out(2) + first;
       const Blocks blocks(count, groups);
@@ -322,7 +322,7 @@ class ConstantBitsOp : public FixedOp {
     if (check(context, 0, 1)) compute(context, *this, {context->input(0).shape(), context->input(0).shape()});
   }
   void call(const Call& call) const override {
-    parts(call.sizes[0], call.sizes[3], [&](int64_t first, int64_t count, int64_t groups) {
+    parts(call.size(0), call.size(3), [&](int64_t first, int64_t count, int64_t groups) {
       const float* const from = call.in(0) + first;
       float *const bits = call.out(0) + first, *const slope = call.out(1) + first, share = share_;
       const Blocks blocks(count, groups);
@@ -364,7 +364,7 @@ class DataBitsOp : public FixedOp {
     if (check(context, 2, 0)) compute(context, *this, {context->input(2).shape(), context->input(2).shape()});
   }
   void call(const Call& call) const override {
-    const int64_t groups = call.sizes[2];
+    const int64_t groups = call.size(2);
     const Blocks blocks(groups, groups);
     const Formats made = formats(call, 0, call.in(2), blocks, 0, groups);
     float *const bits = call.out(0), *const slope = call.out(1);

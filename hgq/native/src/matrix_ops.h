@@ -18,15 +18,15 @@ using tensorflow::errors::InvalidArgument;
 using tensorflow::shape_inference::InferenceContext;
 using tensorflow::shape_inference::ShapeHandle;
 
-// TensorFlow's threads, for what is worth waking them.
-struct Threads {
-  OpKernelContext* context;
+// Threads for what is worth waking them.
+struct Shared {
+  Threads* threads;
   template <class Work>
   void operator()(int64_t count, int64_t cost, const Work& work) const {
-    if (count <= 1 || (double)count * cost < fixed::kWorthThreads)
+    if (!threads || count <= 1 || (double)count * cost < fixed::kWorthThreads)
       OneThread()(count, cost, work);
     else
-      context->device()->tensorflow_cpu_worker_threads()->workers->ParallelFor(count, 3 * cost, work);
+      threads->ParallelFor(count, 3 * cost, work);
   }
 };
 
@@ -38,7 +38,7 @@ REGISTER_OP("HgqcMatMul")
     .Attr("transpose_b: bool = false")
     .SetShapeFn(tensorflow::shape_inference::MatMulShape);
 
-class MatMulOp : public OpKernel {
+class MatMulOp : public OpKernel, public Direct {
  public:
   explicit MatMulOp(OpKernelConstruction* context) : OpKernel(context) {
     OP_REQUIRES_OK(context, context->GetAttr("transpose_a", &transpose_a_));
@@ -49,11 +49,12 @@ class MatMulOp : public OpKernel {
     const Tensor &a = context->input(0), &b = context->input(1);
     OP_REQUIRES(context, a.dims() == 2 && b.dims() == 2 && a.dim_size(!transpose_a_) == b.dim_size(transpose_b_),
                 InvalidArgument("no product of ", a.shape().DebugString(), " and ", b.shape().DebugString()));
-    const int64_t rows = a.dim_size(transpose_a_), cols = b.dim_size(!transpose_b_);
-    Tensor* product;
-    OP_REQUIRES_OK(context, context->allocate_output(0, TensorShape({rows, cols}), &product));
-    matrix_product(a.flat<float>().data(), b.flat<float>().data(), product->flat<float>().data(), rows, cols, a.dim_size(!transpose_a_),
-                   transpose_a_, transpose_b_, Threads{context});
+    compute(context, *this, {TensorShape({a.dim_size(transpose_a_), b.dim_size(!transpose_b_)})});
+  }
+  void call(const Call& call) const override {
+    const TensorShape &product = *call.made[0], &a = *call.given[0];
+    matrix_product(call.in(0), call.in(1), call.out(0), product.dim_size(0), product.dim_size(1), a.dim_size(!transpose_a_), transpose_a_,
+                   transpose_b_, Shared{call.threads});
   }
 
  private:
@@ -76,7 +77,7 @@ REGISTER_OP("HgqcDense")
     });
 
 // x kernel + bias, or the ReLU of that.
-class DenseOp : public OpKernel {
+class DenseOp : public OpKernel, public Direct {
  public:
   explicit DenseOp(OpKernelConstruction* context) : OpKernel(context) { OP_REQUIRES_OK(context, context->GetAttr("relu", &relu_)); }
   void Compute(OpKernelContext* context) override {
@@ -85,10 +86,12 @@ class DenseOp : public OpKernel {
                 InvalidArgument("no product of ", x.shape().DebugString(), " and ", kernel.shape().DebugString()));
     OP_REQUIRES(context, bias.dims() == 1 && bias.dim_size(0) == kernel.dim_size(1),
                 InvalidArgument("no bias of shape ", bias.shape().DebugString(), " for ", kernel.dim_size(1), " outputs"));
-    Tensor* result;
-    OP_REQUIRES_OK(context, context->allocate_output(0, TensorShape({x.dim_size(0), kernel.dim_size(1)}), &result));
-    dense_product(x.flat<float>().data(), kernel.flat<float>().data(), bias.flat<float>().data(), relu_, result->flat<float>().data(),
-                  x.dim_size(0), kernel.dim_size(1), x.dim_size(1), Threads{context});
+    compute(context, *this, {TensorShape({x.dim_size(0), kernel.dim_size(1)})});
+  }
+  void call(const Call& call) const override {
+    const TensorShape &result = *call.made[0], &x = *call.given[0];
+    dense_product(call.in(0), call.in(1), call.in(2), relu_, call.out(0), result.dim_size(0), result.dim_size(1), x.dim_size(1),
+                  Shared{call.threads});
   }
 
  private:

@@ -159,8 +159,8 @@ class ProgramOp : public OpKernel {
         tensors_.push_back(op.is_tensor_[slot] ? on_memory(op.kinds_[slot], at_.back()) : Tensor());
       }
       for (const Node& node : op.nodes_) {
-        for (int input : node.inputs) pointers_.push_back(at_[input]), sizes_.push_back(op.kinds_[input].shape.num_elements());
-        for (int n = 0; n < node.outputs; ++n) made_.push_back(at_[node.first + n]), counts_.push_back(op.kinds_[node.first + n].shape.num_elements());
+        for (int input : node.inputs) pointers_.push_back(at_[input]), shapes_.push_back(&op.kinds_[input].shape);
+        for (int n = 0; n < node.outputs; ++n) made_.push_back(at_[node.first + n]), made_shapes_.push_back(&op.kinds_[node.first + n].shape);
       }
       params_.step_id = context->step_id();
       params_.device = const_cast<each::Device*>(&op.device_);
@@ -179,7 +179,7 @@ class ProgramOp : public OpKernel {
         size_t input = 0, output = 0;
         for (const Node& node : op_.nodes_) {
           if (node.direct) {
-            node.direct->call({pointers_.data() + input, sizes_.data() + input, made_.data() + output, counts_.data() + output});
+            node.direct->call({pointers_.data() + input, shapes_.data() + input, made_.data() + output, made_shapes_.data() + output});
           } else if (node.assigns) {
             std::memcpy(at_[node.inputs[0]], pointers_[input + 1], op_.bytes(node.inputs[0]));
           } else {
@@ -230,7 +230,7 @@ class ProgramOp : public OpKernel {
     std::vector<void*> at_;        // by slot
     std::vector<Tensor> tensors_;  // the same, for TensorFlow's kernels
     std::vector<const void*> pointers_;
-    std::vector<int64_t> sizes_, counts_;
+    std::vector<const TensorShape*> shapes_, made_shapes_;
     std::vector<void*> made_;
     std::vector<TensorValue> values_;
   };

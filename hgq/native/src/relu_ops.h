@@ -38,7 +38,7 @@ class BiasReluGradientOp : public OpKernel, public Direct {
     compute(context, *this, {result.shape(), TensorShape({result.dim_size(result.dims() - 1)})}, 0);
   }
   void call(const Call& call) const override {
-    const int64_t count = call.sizes[1], channels = call.made[1];
+    const int64_t count = call.size(1), channels = call.made[1]->num_elements();
     if (channels == 0) return;
     const Blocks blocks(count, channels);
     Partial sums(blocks, 0.0f);

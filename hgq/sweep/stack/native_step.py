@@ -16,7 +16,7 @@ import tensorflow as tf
 from hgq.sweep.stack import rules
 from hgq.sweep.stack.plan import Plan, is_known_shape
 from hgq.sweep.stack.traced import ASSIGNMENTS, ON_VARIABLES, Traced
-from hgq.training.values import read, write
+from hgq.variables import read, write
 
 CHECKED = 6
 """Steps by which a program is compared to TensorFlow's graph."""

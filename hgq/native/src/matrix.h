@@ -34,6 +34,7 @@ using tiles::Tile;
 constexpr int64_t kRowsTogether = 48;  // rows of a task: they and a panel stay in the first cache
 constexpr int64_t kStretch = 128;
 constexpr int64_t kBlocks = 16;
+constexpr int64_t kNear = 1 << 18;       // numbers that the second cache, or most of it, holds
 constexpr double kPerNanosecond = 30.0;  // multiply-adds of one thread
 
 inline int64_t nanoseconds(int64_t rows, int64_t cols, int64_t depth) { return (int64_t)((double)rows * cols * depth / kPerNanosecond); }
@@ -93,9 +94,16 @@ __attribute__((noinline, aligned(64))) void rows_tile(const float* a, int64_t a_
   const float* rows[R];
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) rows[r] = a + r * a_step;
+  // large batches come from memory: what the next block of rows reads, and what this tile will write, is fetched meanwhile
+  const float* ahead = a + kRowsTogether * a_step;
+#pragma GCC unroll 8
+  for (int r = 0; r < R; ++r) __builtin_prefetch(out + r * out_step + strip.column, 1);
   const float* panel = strip.values;
   Tile<R, V> sums;
-  for (int64_t k = 0; k < depth; ++k, panel += V * kLanes) tiles::add_products<R, V>(rows, k, panel, &sums);
+  for (int64_t k = 0; k < depth; ++k, panel += V * kLanes, ahead += R) {
+    __builtin_prefetch(ahead);
+    tiles::add_products<R, V>(rows, k, panel, &sums);
+  }
   const int64_t last = strip.width - (V - 1) * kLanes;  // of the last vector
 #pragma GCC unroll 8
   for (int r = 0; r < R; ++r) {
@@ -175,95 +183,124 @@ struct Columns {
   int64_t width;  // of a row
 };
 
-// sum over `count` rows of the outer products of a[0..R) and b[lanes v].
-template <int R, int V>
-__attribute__((noinline, aligned(64))) void outer_tile(const float* a, int64_t a_step, const float* b, int64_t b_step, int64_t count,
-                                                       const float* rest, int64_t rest_count, Tile<R, V>* result) {
-  Tile<R, V> sums;
-  const float* rows[R];
-#pragma GCC unroll 8
-  for (int r = 0; r < R; ++r) rows[r] = a + r;
-  int64_t at = 0;
-  for (int64_t p = 0; p < count; ++p, at += a_step, b += b_step) tiles::add_products<R, V>(rows, at, b, &sums);
-  for (int64_t p = 0; p < rest_count; ++p, at += a_step, rest += kWide) tiles::add_products<R, V>(rows, at, rest, &sums);
-  tiles::copy(sums, result);
-}
+// Rows of both matrices that go into a chain of sums.
+struct Stretch {
+  int64_t begin, count;
+  bool far;  // in memory rather than in a cache
+};
+
+// Columns of b that are read as whole vectors, over the end of a row into the next. The last rows, where there is no next, are read from a copy.
+struct Vectors {
+  const float* values;
+  int64_t step, count;
+  const float* rest;
+  int64_t rest_count, width;
+};
 
 // Where sums of columns i of a and j of b go: to[i * a_step + j * b_step].
 struct Place {
   float* to;
   int64_t a_step, b_step;
+  bool first;  // nothing is there yet
 };
 
+// The sum of the outer products of a[0..R) and b[lanes v].
 template <int R, int V>
-inline void add_outer(const float* a, int64_t a_step, const float* b, int64_t b_step, int64_t count, const float* rest, int64_t rest_count,
-                      const Place& place, int64_t width, bool first) {
+__attribute__((noinline, aligned(64))) void outer_tile(const float* a, int64_t a_step, const Vectors& b, bool far, Tile<R, V>* result) {
   Tile<R, V> sums;
-  outer_tile<R, V>(a, a_step, b, b_step, count, rest, rest_count, &sums);
+  const auto add = [&](const float* columns) {
+    const float* rows[R];
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) rows[r] = a + r;
+    tiles::add_products<R, V>(rows, 0, columns, &sums);
+    a += a_step;
+  };
+  const float* columns = b.values;
+  const int64_t step = b.step, count = b.count;
+  if (far) {
+    for (int64_t p = 0; p < count; ++p, columns += step) {
+      __builtin_prefetch(a + kStretch * a_step, 0, 2);
+      __builtin_prefetch(columns + kStretch * step, 0, 2);
+      add(columns);
+    }
+  } else {
+    for (int64_t p = 0; p < count; ++p, columns += step) add(columns);
+  }
+  for (int64_t p = 0; p < b.rest_count; ++p) add(b.rest + p * kWide);
+  tiles::copy(sums, result);
+}
+
+template <int R, int V>
+inline void add_outer(const float* a, int64_t a_step, const Vectors& b, bool far, const Place& place) {
+  Tile<R, V> sums;
+  outer_tile<R, V>(a, a_step, b, far, &sums);
   for (int r = 0; r < R; ++r) {
     const float* const from = reinterpret_cast<const float*>(&sums.of[r][0]);
     float* const to = place.to + r * place.a_step;
-    if (first)
-      for (int64_t j = 0; j < width; ++j) to[j * place.b_step] = from[j];
+    if (place.first)
+      for (int64_t j = 0; j < b.width; ++j) to[j * place.b_step] = from[j];
     else
-      for (int64_t j = 0; j < width; ++j) to[j * place.b_step] += from[j];
+      for (int64_t j = 0; j < b.width; ++j) to[j * place.b_step] += from[j];
   }
 }
 
 template <int V>
-inline void add_strip(const Columns& a, int64_t begin, const float* b, int64_t b_step, int64_t count, const float* rest, int64_t rest_count,
-                      const Place& place, int64_t width, bool first) {
+inline void add_strip(const Columns& a, const Stretch& stretch, const Vectors& b, const Place& place) {
   for (int64_t i = 0, rows; i < a.width; i += rows) {
     rows = parts(a.width - i, parts(a.width - i, tiles::kRows<2>));
-    const float* const from = a.values + begin * a.width + i;
-    const Place here{place.to + i * place.a_step, place.a_step, place.b_step};
+    const float* const from = a.values + stretch.begin * a.width + i;
+    Place here = place;
+    here.to += i * place.a_step;
     switch (rows) {
-      case 1: add_outer<1, V>(from, a.width, b, b_step, count, rest, rest_count, here, width, first); break;
-      case 2: add_outer<2, V>(from, a.width, b, b_step, count, rest, rest_count, here, width, first); break;
-      case 3: add_outer<3, V>(from, a.width, b, b_step, count, rest, rest_count, here, width, first); break;
-      case 4: add_outer<4, V>(from, a.width, b, b_step, count, rest, rest_count, here, width, first); break;
-      case 5: add_outer<5, V>(from, a.width, b, b_step, count, rest, rest_count, here, width, first); break;
-      default: add_outer<6, V>(from, a.width, b, b_step, count, rest, rest_count, here, width, first);
+      case 1: add_outer<1, V>(from, a.width, b, stretch.far, here); break;
+      case 2: add_outer<2, V>(from, a.width, b, stretch.far, here); break;
+      case 3: add_outer<3, V>(from, a.width, b, stretch.far, here); break;
+      case 4: add_outer<4, V>(from, a.width, b, stretch.far, here); break;
+      case 5: add_outer<5, V>(from, a.width, b, stretch.far, here); break;
+      default: add_outer<6, V>(from, a.width, b, stretch.far, here);
     }
   }
 }
 
-// Rows `begin` to `end` of a^T b, out of `depth`. Vectors are read whole, over the end of a row into the next: the last rows, where there is no
-// next, are read from a copy.
-inline void add_stretch(const Columns& a, const Columns& b, int64_t begin, int64_t end, int64_t depth, const Place& place, bool first) {
+// A stretch of a^T b, both of `depth` rows.
+inline void add_stretch(const Columns& a, const Columns& b, int64_t depth, const Stretch& stretch, const Place& place) {
+  const int64_t begin = stretch.begin, end = begin + stretch.count;
   for (int64_t column = 0; column < b.width; column += kWide) {
-    const int64_t width = std::min<int64_t>(kWide, b.width - column), read = padded(width);
-    const int64_t safe = (depth * b.width - column - read) / b.width + 1;  // rows that can be read
-    const int64_t middle = depth * b.width < column + read ? begin : std::max(begin, std::min(end, safe));
-    float rest[kWide * kWide];  // no more than kWide rows are shorter than that
-    for (int64_t p = middle; p < end; ++p) {
-      std::memcpy(rest + (p - middle) * kWide, b.values + p * b.width + column, width * sizeof(float));
-      std::fill(rest + (p - middle) * kWide + width, rest + (p - middle + 1) * kWide, 0.0f);
+    const int64_t width = std::min<int64_t>(kWide, b.width - column), spare = depth * b.width - column - padded(width);
+    const int64_t safe = spare < 0 ? begin : std::max(begin, std::min(end, spare / b.width + 1));  // rows from which vectors can be read
+    float rest[kWide * kWide];
+    for (int64_t p = safe; p < end; ++p) {
+      float* const to = rest + (p - safe) * kWide;
+      std::fill(std::copy_n(b.values + p * b.width + column, width, to), to + kWide, 0.0f);
     }
-    const float* const from = b.values + begin * b.width + column;
-    const Place here{place.to + column * place.b_step, place.a_step, place.b_step};
+    const Vectors vectors{b.values + begin * b.width + column, b.width, safe - begin, rest, end - safe, width};
+    Place here = place;
+    here.to += column * place.b_step;
     if (width > kLanes)
-      add_strip<2>(a, begin, from, b.width, middle - begin, rest, end - middle, here, width, first);
+      add_strip<2>(a, stretch, vectors, here);
     else
-      add_strip<1>(a, begin, from, b.width, middle - begin, rest, end - middle, here, width, first);
+      add_strip<1>(a, stretch, vectors, here);
   }
 }
 
 template <class Parallel>
 inline void sum_over_rows(Columns a, Columns b, float* out, int64_t depth, const Parallel& parallel) {
   const int64_t size = a.width * b.width, stretches = parts(depth, kStretch), blocks = std::min(kBlocks, stretches);
-  Place place{out, b.width, 1};
+  const bool far = depth * (a.width + b.width) > kNear;
+  int64_t a_step = b.width, b_step = 1;
   if (padded(b.width) * a.width > padded(a.width) * b.width) {  // the other way round fewer lanes are idle
     std::swap(a, b);
-    place = {out, 1, a.width};
+    std::swap(a_step, b_step);
   }
   float* const others = scratch((blocks - 1) * size);
   parallel(blocks, nanoseconds(parts(depth, blocks), a.width, b.width), [&](int64_t from, int64_t to) {
     for (int64_t block = from; block < to; ++block) {
-      const Place own{block == 0 ? out : others + (block - 1) * size, place.a_step, place.b_step};
+      float* const sums = block == 0 ? out : others + (block - 1) * size;
       const int64_t first = block * stretches / blocks, end = (block + 1) * stretches / blocks;
-      for (int64_t stretch = first; stretch < end; ++stretch)
-        add_stretch(a, b, stretch * kStretch, std::min(depth, (stretch + 1) * kStretch), depth, own, stretch == first);
+      for (int64_t stretch = first; stretch < end; ++stretch) {
+        const int64_t begin = stretch * kStretch;
+        add_stretch(a, b, depth, {begin, std::min(kStretch, depth - begin), far}, {sums, a_step, b_step, stretch == first});
+      }
     }
   });
   for (int64_t block = 1; block < blocks; ++block) {

@@ -63,6 +63,10 @@ class BackwardPass:
         """``linear(x, kernel)``, its gradients computed by the scheme."""
         return self.products(training)(linear, x, kernel)
 
+    def plain(self, training: bool | None) -> bool:
+        """Whether products, and their gradients, are those of float32."""
+        return self.scheme is None or self.paused or not training
+
     def products(self, training: bool | None, uses: int = 1) -> Product:
         """What does the products of one call of the layer: ``product(linear, x, kernel, use)``.
 
@@ -72,7 +76,7 @@ class BackwardPass:
                 a loop.
         """
         scheme = self.scheme
-        if scheme is None or self.paused or not training:
+        if scheme is None or self.plain(training):
             return lambda linear, x, kernel, use=0: linear(x, kernel)
         draw = tf.convert_to_tensor(self._draws)
         self._draws.assign(draw + uses)

@@ -10,6 +10,8 @@ import tensorflow as tf
 from hgq.errors import ConfigError
 from hgq.gradients import MatrixProduct
 from hgq.gradients.base import Linear
+from hgq.layers import activations, native_dense
+from hgq.layers.backward import BackwardPass
 from hgq.layers.kernel import TENSORS, BiasedLayer, KernelLayer, NormalizedLayer
 from hgq.resources import ebops
 
@@ -32,6 +34,17 @@ class DenseMap(KernelLayer):
 
     def bilinear(self, training=None) -> Linear:
         return matmul
+
+    def _activated(self, x, kernel, bias, training):
+        relu = self.activation == "relu" and bias is not None
+        y = native_dense.dense(x, kernel, bias, relu) if self.backward.plain(training) else None
+        if y is None:
+            return super()._activated(x, kernel, bias, training)
+        return y if relu else activations.apply(self.activation, y)
+
+    def _product(self, backward: BackwardPass, x, kernel, training):
+        y = native_dense.dense(x, kernel) if backward.plain(training) else None
+        return super()._product(backward, x, kernel, training) if y is None else y
 
     def linear_cost(self, bits_x, bits_kernel, bits_bias) -> Any:
         rows = ebops.copies(bits_x, self._turns.get("parallel"), TENSORS)

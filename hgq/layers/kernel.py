@@ -180,12 +180,14 @@ class KernelLayer(QLayer):
     def forward(self, inputs, training=None):
         x = self.input_quantizer(inputs, training=training)
         kernel, bias = self.training_constants(x) if training else self.constants()
-        y = self._product(self.backward, x, self.kernel_quantizer(kernel, training=training), training)
-        if self.bias_quantizer is None:
-            y = activations.apply(self.activation, y)
-        else:
-            y = activations.apply_biased(self.activation, y, self.bias_quantizer(bias, training=training))
+        kernel = self.kernel_quantizer(kernel, training=training)
+        y = self._activated(x, kernel, None if self.bias_quantizer is None else self.bias_quantizer(bias, training=training), training)
         return y if self.output_quantizer is None else self.output_quantizer(y, training=training)
+
+    def _activated(self, x, kernel, bias, training):
+        """``activation(linear(x, kernel) + bias)`` of quantized data and constants; a subclass may know an op that does it all."""
+        y = self._product(self.backward, x, kernel, training)
+        return activations.apply(self.activation, y) if bias is None else activations.apply_biased(self.activation, y, bias)
 
     def _product(self, backward: BackwardPass, x, kernel, training):
         return backward.product(self.bilinear(training), x, kernel, training)

@@ -13,6 +13,7 @@ from typing import Any
 import tensorflow as tf
 
 from hgq import native
+from hgq.gradients import MatrixProduct
 
 Tensor = Any
 
@@ -20,11 +21,11 @@ MOST_WEIGHTS = 256 * 256
 """Of a kernel; TensorFlow's products of larger ones are as fast."""
 
 
-def dense(x: Tensor, kernel: Tensor, bias: Tensor | None, relu: bool = False) -> Tensor | None:
+def dense(x: Tensor, kernel: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor | None:
     """``x @ kernel + bias``, or the ReLU of that; None where native ops may not be used, or are slower.
 
     Args:
-        x: Data (positions, inputs).
+        x: Data (…, inputs).
         kernel: (inputs, outputs).
         bias: (outputs,), or None.
         relu: Whether the ReLU is taken, of a result with a bias.
@@ -32,7 +33,9 @@ def dense(x: Tensor, kernel: Tensor, bias: Tensor | None, relu: bool = False) ->
     ops = native.ops_for(x)
     if ops is None or None in tuple(kernel.shape) or math.prod(kernel.shape) > MOST_WEIGHTS:
         return None
-    return ops.hgqc_mat_mul(x, kernel) if bias is None else ops.hgqc_dense(x, kernel, bias, relu=relu)
+    rows = MatrixProduct.flat(x)
+    y = ops.hgqc_mat_mul(rows, kernel) if bias is None else ops.hgqc_dense(rows, kernel, bias, relu=relu)
+    return MatrixProduct.with_leading(x, y)
 
 
 @tf.RegisterGradient("HgqcMatMul")

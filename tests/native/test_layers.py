@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hgq import native
-from hgq.layers import QConv1D, QConv2D, QDense, QMaxPooling2D, native_relu, native_windows
+from hgq.layers import QConv1D, QConv2D, QDense, QMaxPooling2D, native_dense, native_relu, native_windows
 from hgq.layers.conv import convolve
 
 pytestmark = pytest.mark.skipif(native.instructions() is None, reason="no native ops here")
@@ -132,5 +132,33 @@ def test_the_gradient_of_a_relu_and_its_bias(shape):
                 loss = tf.reduce_sum(weights * z**2)
             of_y, of_bias = first.gradient(loss, [y, bias])
         results.append([z, of_y, of_bias, second.gradient(of_bias, bias)])
+    for own, peer in zip(*results, strict=True):
+        np.testing.assert_array_equal(own, peer)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 40), st.integers(1, 20), st.integers(1, 20), st.booleans(), st.booleans(), st.integers(0, 99))
+def test_dense_layers_and_their_first_and_second_gradients_are_tensorflows(rows, inputs, outputs, biased, relu, seed):
+    rng = np.random.default_rng(seed)
+    x, kernel, bias = whole(rng, 2, rows, inputs), whole(rng, inputs, outputs), whole(rng, outputs)
+    arguments = [x, kernel, bias] if biased else [x, kernel]
+    relu = relu and biased
+
+    def reference(x, kernel, bias=None, relu=False):
+        y = tf.matmul(tf.reshape(x, (-1, inputs)), kernel)
+        y = tf.reshape(y if bias is None else y + bias, (2, rows, outputs))
+        return tf.nn.relu(y) if relu else y
+
+    results = []
+    for function in (native_dense.dense, reference):
+        with tf.GradientTape() as second:
+            second.watch(arguments)
+            with tf.GradientTape() as first:
+                first.watch(arguments)
+                y = function(*arguments, relu=relu)
+                loss = tf.reduce_sum(whole(np.random.default_rng(seed), *y.shape) * y)
+            ones = first.gradient(loss, arguments)
+            total = tf.add_n([tf.reduce_sum(whole(np.random.default_rng(seed + 1), *g.shape) * g) for g in ones])
+        results.append([y, *ones, *second.gradient(total, arguments[:2])])
     for own, peer in zip(*results, strict=True):
         np.testing.assert_array_equal(own, peer)

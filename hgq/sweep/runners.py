@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -40,7 +40,7 @@ class Runner(Protocol):
 class Here:
     """One trial after the other, in this process: Keras is loaded once."""
 
-    def run(self, trials: Sequence[Trial], out: Path, report: Report) -> None:
+    def run(self, trials: Iterable[Trial], out: Path, report: Report) -> None:
         """See `Runner`."""
         for trial in trials:
             attempt(trial, trial.directory(out), report)
@@ -49,7 +49,8 @@ class Here:
 class Together:
     """Trials of one architecture by one step, in this process: `hgq.sweep.stack`. What cannot be done so is done as by `Here`.
 
-    Models that are to be verified are so by as many processes as there are cores: compilers and simulators take longer than the training.
+    A trial that is trained goes on in one of as many processes as there are cores, which estimate, verify and report it while this one
+    freezes the next: they start in half a second, since they need Keras only to verify.
     """
 
     def run(self, trials: Sequence[Trial], out: Path, report: Report) -> None:
@@ -58,22 +59,20 @@ class Together:
 
         for group in groups(trials):
             alone = any(trial.recipe.train.devices != 1 for trial in group)  # one step is one device's
-            trained = self._trained(group, out, report) if len(group) > 1 and not alone else None
-            if trained is None:
+            if len(group) == 1 or alone or not self._trained(group, out, report):
                 Here().run(group, out, report)
-            else:  # a trial that is trained goes on with what is left
-                hands = min(_cores(), sum(trial.recipe.verify.samples > 0 for trial in trained))
-                (Processes(hands) if hands > 1 else Here()).run(trained, out, report)
 
-    def _trained(self, group: list[Trial], out: Path, report: Report) -> list[Trial] | None:
-        """Those that could be trained, or None if they cannot be trained together."""
+    def _trained(self, group: list[Trial], out: Path, report: Report) -> bool:
+        """Whether the trials could be trained together, and were."""
         from hgq.sweep.stack.lockstep import lockstep
 
+        hands = min(_cores(), len(group))
         try:
-            return lockstep(group, out, report)
+            (Processes(hands) if hands > 1 else Here()).run(lockstep(group, out, report), out, report)
         except ConfigError as error:
             log.warning("Trials %s to %s are trained one after the other.\n%s", group[0].name, group[-1].name, error.text())
-            return None
+            return False
+        return True
 
 
 class Processes:
@@ -87,25 +86,33 @@ class Processes:
     def __init__(self, count: int, threads: int | None = None) -> None:
         self.count, self.threads = count, threads or max(1, _cores() // count)
 
-    def run(self, trials: Sequence[Trial], out: Path, report: Report) -> None:
-        """See `Runner`."""
-        waiting: queue.SimpleQueue[Trial] = queue.SimpleQueue()
-        for trial in trials:
-            waiting.put(trial)
-        events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
-        hands = [_Hand(number, self._environment(), out, waiting, events.put) for number in range(min(self.count, len(trials)))]
-        for hand in hands:
-            hand.start()
+    def run(self, trials: Iterable[Trial], out: Path, report: Report) -> None:
+        """See `Runner`. Of an iterator, each trial is begun when it comes."""
+        waiting: queue.SimpleQueue[Trial | None] = queue.SimpleQueue()
+        events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        hands: list[_Hand] = []
+        left = 0
+
+        def tell(event: Event) -> None:
+            nonlocal left
+            report(event)
+            left -= event.kind in ("done", "failed", "lost")
+
         try:
-            left = len(trials)
+            for trial in trials:
+                waiting.put(trial)
+                left += 1
+                if len(hands) < self.count:
+                    hands.append(_Hand(len(hands), self._environment(), out, waiting, events.put))
+                    hands[-1].start()
+                for event in _at_hand(events):
+                    tell(event)
             while left:
-                event = events.get()
-                if event is not None:
-                    report(event)
-                    left -= event.kind in ("done", "failed", "lost")
+                tell(events.get())
         finally:
             for hand in hands:
                 hand.stop()
+                waiting.put(None)
             for hand in hands:
                 hand.join(PATIENCE_SECONDS)
                 hand.kill()
@@ -114,6 +121,13 @@ class Processes:
     def _environment(self) -> dict[str, str]:
         threads = {name: str(self.threads) for name in ("TF_NUM_INTRAOP_THREADS", "OMP_NUM_THREADS")}
         return {"TF_CPP_MIN_LOG_LEVEL": "3", **threads, **os.environ}
+
+
+def _at_hand(events: queue.SimpleQueue[Event]) -> Iterator[Event]:
+    """What is in the queue now."""
+    with suppress(queue.Empty):
+        while True:
+            yield events.get_nowait()
 
 
 def _cores() -> int:
@@ -133,9 +147,8 @@ class _Hand(threading.Thread):
 
     def run(self) -> None:
         while not self._stopped:
-            try:
-                trial = self._waiting.get_nowait()
-            except queue.Empty:
+            trial = self._waiting.get()
+            if trial is None:
                 break
             try:
                 ended = self._one(trial)
@@ -185,7 +198,7 @@ class _Hand(threading.Thread):
             return self._process
 
     def stop(self) -> None:
-        """Interrupt what it does, and take no more trials."""
+        """Interrupt what it does, and take no more trials; one that waits for a trial wants to be given None."""
         with self._lock:
             self._stopped = True
             if self._process is not None and self._process.poll() is None:

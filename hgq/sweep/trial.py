@@ -12,6 +12,8 @@ from hgq.errors import HGQError
 
 TRIALS = "trials"
 """Folder of the run directories."""
+RESULT = "result.json"
+"""What a run directory has once its models are delivered: `hgq.training.result`, which this module does not load."""
 State = Literal["done", "begun", "new"]
 
 
@@ -36,7 +38,7 @@ class Trial:
     def state(self, out: Path) -> State:
         """How far it is, as its run directory tells: nothing else remembers, so that nothing can be wrong about it."""
         directory = self.directory(out)
-        if (directory / "result.json").is_file() and (directory / "report.html").is_file():
+        if (directory / RESULT).is_file() and (directory / "report.html").is_file():
             return "done"
         return "begun" if (directory / "recipe.toml").is_file() else "new"
 
@@ -68,15 +70,17 @@ def run_trial(trial: Trial, directory: Path, report: Report) -> None:
     Raises:
         HGQError: what `hgq.training.train` and `hgq.workflow.finish` raise.
     """
-    from hgq.sweep.ticker import Ticker
-    from hgq.training import train
     from hgq.workflow import finish
 
     def tell(text: str) -> None:
         report(Event("note", trial.name, text))
 
-    begun = (directory / "recipe.toml").is_file()
-    train(trial.recipe, directory, resume=begun, progress=False, callbacks=[Ticker(trial.name, report)], tell=tell)
+    if not (directory / RESULT).is_file():  # what is left of a trained one does not need Keras, which takes seconds to load
+        from hgq.sweep.ticker import Ticker
+        from hgq.training import train
+
+        begun = (directory / "recipe.toml").is_file()
+        train(trial.recipe, directory, resume=begun, progress=False, callbacks=[Ticker(trial.name, report)], tell=tell)
     finish(directory, tell=tell)
 
 

@@ -16,7 +16,7 @@
 `optimizers.py`    optimizers that move bits faster than weights
 `build.py`         recipe -> compiled model
 `loop.py`          the loop itself, a pure function of seed and epoch
-`checkpoint.py`    what a run needs to go on; `values.py` reads and writes variables
+`checkpoint.py`    what a run needs to go on
 `start.py`         `train`: recipe -> run directory
 `run.py`           `Run`: a recipe in training; `deliver.py` a model at its end, `result.py` what was delivered
 =================  ==================================================================================

@@ -9,6 +9,7 @@ import keras
 from hgq.layers.backward import BackwardPass
 from hgq.layers.base import QLayer, known_resource
 from hgq.quantizers import Quantizer
+from hgq.variables import write
 
 LEAVES = frozenset((type(None), bool, int, float, str))
 """Most of what a layer keeps: told apart at once, since every epoch walks through the model some times."""
@@ -67,8 +68,8 @@ def pause_gradients(model: keras.layers.Layer, paused: bool) -> int:
 
 def set_beta(model: keras.layers.Layer, value: float) -> None:
     """Set the loss per EBOP of every quantized layer."""
-    for layer in qlayers(model):
-        layer.beta.assign(value)
+    betas = [layer.beta for layer in qlayers(model)]
+    write(betas, [value] * len(betas))
 
 
 def set_resource(model: keras.layers.Layer, name: str) -> None:

@@ -45,7 +45,7 @@ class Partial {
   float* of(int64_t block) { return values_.data() + block * blocks_.row; }
   // Sums by group, in the order of blocks.
   void sums(int64_t groups, float factor, float* out) const {
-    if (groups == (int64_t)values_.size()) {  // one number of each
+    if (groups == values_.size()) {  // one number of each
       for (int64_t j = 0; j < groups; ++j) out[j] = factor * values_[j];
       return;
     }
@@ -59,7 +59,7 @@ class Partial {
   }
   template <class Better>
   void fold(int64_t groups, float* out, const Better& better) const {
-    for (size_t at = 0; at < values_.size(); ++at) {
+    for (int64_t at = 0; at < values_.size(); ++at) {
       float& kept = out[at % groups];
       const float v = values_[at];
       kept = better(v, kept) || v != v ? v : kept;
@@ -68,7 +68,7 @@ class Partial {
 
  private:
   const Blocks& blocks_;
-  std::vector<float> values_;
+  Numbers values_;
 };
 
 }  // namespace fixed

@@ -7,9 +7,8 @@
 #include <cmath>
 #include <cstdint>
 #include <limits>
-#include <memory>
-#include <vector>
 
+#include "numbers.h"
 #include "quantize.h"
 
 namespace hgqc {
@@ -104,20 +103,6 @@ inline int64_t row_length(int64_t groups, int64_t count) {
   return length;
 }
 
-// Numbers that are written before they are read: a vector would fill them with zeros first.
-class Numbers {
- public:
-  void resize(int64_t size) { at_.reset(new float[size]), size_ = size; }
-  int64_t size() const { return size_; }
-  float* data() { return at_.get(); }
-  const float* data() const { return at_.get(); }
-  float operator[](int64_t j) const { return at_[j]; }
-  float& operator[](int64_t j) { return at_[j]; }
-
- private:
-  std::unique_ptr<float[]> at_;
-  int64_t size_ = 0;
-};
 
 struct Formats {
   Numbers k, i, f;

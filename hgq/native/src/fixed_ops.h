@@ -71,7 +71,7 @@ class FixedOp : public OpKernel, public Direct {
     const float *const k = call.in(first) + begin, *const i = call.in(first + 1) + begin, *const width = call.in(first + 2) + begin;
     Formats made(groups);
     if (p_.follows) {
-      std::vector<float> low, high;
+      Numbers low, high;
       ends(call.threads, x, blocks, groups, &low, &high);
       with_rounding([&](auto rounding) {
         for (int64_t j = 0; j < groups; ++j)
@@ -84,12 +84,13 @@ class FixedOp : public OpKernel, public Direct {
     return made;
   }
 
-  static void ends(Threads* threads, const float* at, const Blocks& blocks, int64_t groups, std::vector<float>* low,
-                   std::vector<float>* high) {
+  static void ends(Threads* threads, const float* at, const Blocks& blocks, int64_t groups, Numbers* low,
+                   Numbers* high) {
     const float infinity = std::numeric_limits<float>::infinity();
     if (blocks.count == groups) {  // nothing is shared
-      low->assign(at, at + groups);
-      *high = *low;
+      low->resize(groups), high->resize(groups);
+      std::copy(at, at + groups, low->data());
+      std::copy(at, at + groups, high->data());
       return;
     }
     Partial least(blocks, infinity), greatest(blocks, -infinity);
@@ -98,10 +99,10 @@ class FixedOp : public OpKernel, public Direct {
     });
     fold(least, greatest, groups, low, high);
   }
-  static void fold(const Partial& least, const Partial& greatest, int64_t groups, std::vector<float>* low, std::vector<float>* high) {
+  static void fold(const Partial& least, const Partial& greatest, int64_t groups, Numbers* low, Numbers* high) {
     const float infinity = std::numeric_limits<float>::infinity();
-    low->assign(groups, infinity);
-    high->assign(groups, -infinity);
+    low->resize(groups), high->resize(groups);
+    low->fill(infinity), high->fill(-infinity);
     least.fold(groups, low->data(), [](float a, float b) { return a < b; });
     greatest.fold(groups, high->data(), [](float a, float b) { return a > b; });
   }
@@ -182,7 +183,7 @@ class TrackedOp : public FixedOp {
     const float *const from = call.in(0), *const k = call.in(1), *const i = call.in(2), *const w = call.in(3);
     float *const to = call.out(0), *const k_out = call.out(1), *const i_out = call.out(2);
     const float seen = call.in(4)[0];
-    std::vector<float> low, high;
+    Numbers low, high;
     Formats made(groups);
     with_rounding([&](auto rounding) {
       constexpr Rounding how = rounding.value;

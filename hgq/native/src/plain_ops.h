@@ -30,6 +30,8 @@ struct Kind {
 using Kinds = std::vector<Kind>;
 
 // How operands lie along an output: axes that all of them walk alike are one.
+constexpr int kMostAxes = 8;  // more are left to TensorFlow
+
 template <int N>
 class Walk {
  public:
@@ -55,7 +57,7 @@ class Walk {
   template <class Work>
   void runs(const Work& work) const {
     std::array<int64_t, N> offsets{};
-    std::vector<int64_t> counts(lengths_.size(), 0);
+    std::array<int64_t, kMostAxes> counts{};
     for (int64_t out = 0;; out += lengths_[0]) {
       work(out, offsets, strides_[0], lengths_[0]);
       size_t axis = 1;
@@ -243,6 +245,7 @@ inline const std::map<Key, Maker>& makers() {
       {{"Cast", DT_BOOL, DT_FLOAT}, unary<bool, float>([](bool a) { return (float)a; })},
       {{"Cast", DT_INT32, DT_FLOAT}, unary<int32_t, float>([](int32_t a) { return (float)a; })},
       {{"Cast", DT_INT64, DT_FLOAT}, unary<int64_t, float>([](int64_t a) { return (float)a; })},
+      {{"Cast", DT_FLOAT, DT_INT64}, unary<float, int64_t>([](float a) { return (int64_t)a; })},
       {{"Cast", DT_INT32, DT_INT64}, unary<int32_t, int64_t>([](int32_t a) { return (int64_t)a; })},
       {{"SelectV2", DT_BOOL, DT_FLOAT}, plain<Select>()},
       {{"SelectV2", DT_BOOL, DT_INT32}, plain<Select>()},
@@ -256,7 +259,7 @@ inline const std::map<Key, Maker>& makers() {
 // Whether an op of a known type is one of the cases that are done here.
 inline bool is_plain(const tensorflow::NodeDef& node, const Kinds& given, const Kinds& made) {
   const std::string& type = node.op();
-  if (made[0].shape.num_elements() == 0) return false;
+  if (made[0].shape.num_elements() == 0 || made[0].shape.dims() > kMostAxes) return false;
   if (type == "AddN") return given.size() > 1 && given.size() < 8;
   if (type == "BiasAdd") return node.attr().at("data_format").s() == "NHWC";
   if (type == "Pack") return node.attr().at("axis").i() == 0;

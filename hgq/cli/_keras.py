@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Iterator
@@ -21,11 +22,25 @@ def load() -> None:
         return
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     _output.progress("loading Keras and TensorFlow …")
-    with _silent_stderr():
+    with _silent_stderr(), _kept_for_ever():
         import keras  # noqa: F401
         import tensorflow as tf
 
         tf.constant(0.0)  # the first op is what looks for GPUs, and complains
+
+
+@contextmanager
+def _kept_for_ever() -> Iterator[None]:
+    """Hundreds of thousands of objects stay until the end: looking for garbage among them would take a second of each command."""
+    if not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.freeze()
 
 
 @contextmanager

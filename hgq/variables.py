@@ -15,6 +15,8 @@ import tensorflow as tf
 
 SIZES = (32, 8)
 """Variables of one type that a graph takes at once; what is left over is done one by one."""
+EXECUTOR = "SINGLE_THREADED_EXECUTOR"
+"""Of TensorFlow's, the one with the least to do: no op waits for another."""
 
 
 def read(variables: Iterable[Any]) -> list[np.ndarray]:
@@ -28,7 +30,7 @@ def read(variables: Iterable[Any]) -> list[np.ndarray]:
             found = [tf.raw_ops.ReadVariableOp(resource=owns[0].handle, dtype=owns[0].dtype)]
         else:
             dtype, handles = owns[0].dtype, [own.handle for own in owns]
-            found = tf.raw_ops.StatefulPartitionedCall(args=handles, Tout=[dtype] * len(owns), f=_reader(dtype, len(owns)))
+            found = _run(_reader(dtype, len(owns)), handles, [dtype] * len(owns))
         for number, value in zip(numbers, found, strict=True):
             values[number] = value.numpy()
     return values
@@ -47,7 +49,7 @@ def write(variables: Sequence[Any], values: Sequence[Any]) -> None:
             # TensorFlow would take an array's memory as it is, for the variable to change under its owner's hands: hence copies.
             dtype, handles = owns[0].dtype, [own.handle for own in owns]
             copies = [np.array(pairs[number][1], dtype.as_numpy_dtype) for number in numbers]
-            tf.raw_ops.StatefulPartitionedCall(args=[*handles, *copies], Tout=[], f=_writer(dtype, len(owns)))
+            _run(_writer(dtype, len(owns)), [*handles, *copies])
 
 
 def _batches(variables: Sequence[Any]) -> Iterator[tuple[list[int], list[tf.Variable] | None]]:
@@ -70,6 +72,19 @@ def _plain(variable: Any) -> tf.Variable | None:
     """The one TensorFlow variable behind one of Keras; None where there are several, on several devices."""
     own = variable if isinstance(variable, tf.Variable) else variable.value
     return own if isinstance(own, tf.Variable) and not isinstance(own, tf.distribute.DistributedValues) else None
+
+
+def _run(graph: Any, arguments: list[Any], results: Sequence[tf.DType] = ()) -> list[Any]:
+    """Run a graph. Past the call of a `tf.function`, which looks at each argument for longer than all of this takes."""
+    return tf.raw_ops.StatefulPartitionedCall(args=arguments, Tout=results, f=graph, config_proto=_as_it_is(), executor_type=EXECUTOR)
+
+
+@cache
+def _as_it_is() -> bytes:
+    """A configuration by which TensorFlow does not try to improve a graph: this takes longer at first than many runs do."""
+    config = tf.compat.v1.ConfigProto()
+    config.graph_options.rewrite_options.disable_meta_optimizer = True
+    return config.SerializeToString()
 
 
 @cache

@@ -34,7 +34,7 @@ using tiles::Tile;
 constexpr int64_t kRowsTogether = 48;  // rows of a task: they and a panel stay in the first cache
 constexpr int64_t kStretch = 128;
 constexpr int64_t kBlocks = 16;
-constexpr int64_t kNear = 1 << 18;       // numbers that the second cache, or most of it, holds
+constexpr int64_t kNear = 1 << 20;       // numbers that the last cache, or the part of it that one may hope for, holds
 constexpr double kPerNanosecond = 30.0;  // multiply-adds of one thread
 
 inline int64_t nanoseconds(int64_t rows, int64_t cols, int64_t depth) { return (int64_t)((double)rows * cols * depth / kPerNanosecond); }
@@ -139,6 +139,21 @@ inline void rows_by_strip(const float* a, int64_t count, int64_t depth, const St
   }
 }
 
+// Transposes 4 x 4 numbers.
+inline void turn(const float* from, int64_t from_step, float* to, int64_t to_step) {
+  typedef float Four __attribute__((vector_size(16), aligned(4), may_alias));
+  typedef int32_t Order __attribute__((vector_size(16)));
+  const auto row = [&](int n) { return *reinterpret_cast<const Four*>(from + n * from_step); };
+  const Four a = row(0), b = row(1), c = row(2), d = row(3);
+  const Four low_ab = __builtin_shuffle(a, b, Order{0, 4, 1, 5}), low_cd = __builtin_shuffle(c, d, Order{0, 4, 1, 5});
+  const Four high_ab = __builtin_shuffle(a, b, Order{2, 6, 3, 7}), high_cd = __builtin_shuffle(c, d, Order{2, 6, 3, 7});
+  const auto put = [&](int n, Four x) { *reinterpret_cast<Four*>(to + n * to_step) = x; };
+  put(0, __builtin_shuffle(low_ab, low_cd, Order{0, 1, 4, 5}));
+  put(1, __builtin_shuffle(low_ab, low_cd, Order{2, 3, 6, 7}));
+  put(2, __builtin_shuffle(high_ab, high_cd, Order{0, 1, 4, 5}));
+  put(3, __builtin_shuffle(high_ab, high_cd, Order{2, 3, 6, 7}));
+}
+
 // The small matrix in strips: (depth, cols), or (cols, depth) where it is transposed.
 inline void pack(const float* b, bool transposed, int64_t depth, int64_t cols, float* out) {
   for (int64_t column = 0, width; column < cols; column += width) {
@@ -147,8 +162,11 @@ inline void pack(const float* b, bool transposed, int64_t depth, int64_t cols, f
     float* const to = out + column * depth;
     if (width < step) std::fill(to, to + step * depth, 0.0f);
     if (transposed) {
+      const int64_t fours = width / 4 * 4, deep = depth / 4 * 4;
+      for (int64_t j = 0; j < fours; j += 4)
+        for (int64_t k = 0; k < deep; k += 4) turn(b + (column + j) * depth + k, depth, to + k * step + j, step);
       for (int64_t j = 0; j < width; ++j)
-        for (int64_t k = 0; k < depth; ++k) to[k * step + j] = b[(column + j) * depth + k];
+        for (int64_t k = j < fours ? deep : 0; k < depth; ++k) to[k * step + j] = b[(column + j) * depth + k];
     } else if (width == kWide) {
       for (int64_t k = 0; k < depth; ++k) std::memcpy(to + k * kWide, b + k * cols + column, kWide * sizeof(float));
     } else {
@@ -194,7 +212,7 @@ struct Vectors {
   const float* values;
   int64_t step, count;
   const float* rest;
-  int64_t rest_count, width;
+  int64_t rest_count, column, width;
 };
 
 // Where sums of columns i of a and j of b go: to[i * a_step + j * b_step].
@@ -204,9 +222,15 @@ struct Place {
   bool first;  // nothing is there yet
 };
 
+// How many rows ahead each matrix is brought from memory meanwhile: a stretch, by the first tile that reads these columns.
+struct Ahead {
+  int64_t a, b;
+};
+
 // The sum of the outer products of a[0..R) and b[lanes v].
 template <int R, int V>
-__attribute__((noinline, aligned(64))) void outer_tile(const float* a, int64_t a_step, const Vectors& b, bool far, Tile<R, V>* result) {
+__attribute__((noinline, aligned(64))) void outer_tile(const float* a, int64_t a_step, const Vectors& b, const Ahead& ahead,
+                                                       Tile<R, V>* result) {
   Tile<R, V> sums;
   const auto add = [&](const float* columns) {
     const float* rows[R];
@@ -217,10 +241,11 @@ __attribute__((noinline, aligned(64))) void outer_tile(const float* a, int64_t a
   };
   const float* columns = b.values;
   const int64_t step = b.step, count = b.count;
-  if (far) {
+  const int64_t a_ahead = ahead.a * a_step, b_ahead = ahead.b * step;
+  if (a_ahead || b_ahead) {
     for (int64_t p = 0; p < count; ++p, columns += step) {
-      __builtin_prefetch(a + kStretch * a_step, 0, 2);
-      __builtin_prefetch(columns + kStretch * step, 0, 2);
+      __builtin_prefetch(a + a_ahead, 0, 2);
+      __builtin_prefetch(columns + b_ahead, 0, 2);
       add(columns);
     }
   } else {
@@ -231,9 +256,9 @@ __attribute__((noinline, aligned(64))) void outer_tile(const float* a, int64_t a
 }
 
 template <int R, int V>
-inline void add_outer(const float* a, int64_t a_step, const Vectors& b, bool far, const Place& place) {
+inline void add_outer(const float* a, int64_t a_step, const Vectors& b, const Ahead& ahead, const Place& place) {
   Tile<R, V> sums;
-  outer_tile<R, V>(a, a_step, b, far, &sums);
+  outer_tile<R, V>(a, a_step, b, ahead, &sums);
   for (int r = 0; r < R; ++r) {
     const float* const from = reinterpret_cast<const float*>(&sums.of[r][0]);
     float* const to = place.to + r * place.a_step;
@@ -249,15 +274,16 @@ inline void add_strip(const Columns& a, const Stretch& stretch, const Vectors& b
   for (int64_t i = 0, rows; i < a.width; i += rows) {
     rows = parts(a.width - i, parts(a.width - i, tiles::kRows<2>));
     const float* const from = a.values + stretch.begin * a.width + i;
+    const Ahead ahead{stretch.far && b.column == 0 ? kStretch : 0, stretch.far && i == 0 ? kStretch : 0};
     Place here = place;
     here.to += i * place.a_step;
     switch (rows) {
-      case 1: add_outer<1, V>(from, a.width, b, stretch.far, here); break;
-      case 2: add_outer<2, V>(from, a.width, b, stretch.far, here); break;
-      case 3: add_outer<3, V>(from, a.width, b, stretch.far, here); break;
-      case 4: add_outer<4, V>(from, a.width, b, stretch.far, here); break;
-      case 5: add_outer<5, V>(from, a.width, b, stretch.far, here); break;
-      default: add_outer<6, V>(from, a.width, b, stretch.far, here);
+      case 1: add_outer<1, V>(from, a.width, b, ahead, here); break;
+      case 2: add_outer<2, V>(from, a.width, b, ahead, here); break;
+      case 3: add_outer<3, V>(from, a.width, b, ahead, here); break;
+      case 4: add_outer<4, V>(from, a.width, b, ahead, here); break;
+      case 5: add_outer<5, V>(from, a.width, b, ahead, here); break;
+      default: add_outer<6, V>(from, a.width, b, ahead, here);
     }
   }
 }
@@ -273,7 +299,7 @@ inline void add_stretch(const Columns& a, const Columns& b, int64_t depth, const
       float* const to = rest + (p - safe) * kWide;
       std::fill(std::copy_n(b.values + p * b.width + column, width, to), to + kWide, 0.0f);
     }
-    const Vectors vectors{b.values + begin * b.width + column, b.width, safe - begin, rest, end - safe, width};
+    const Vectors vectors{b.values + begin * b.width + column, b.width, safe - begin, rest, end - safe, column, width};
     Place here = place;
     here.to += column * place.b_step;
     if (width > kLanes)

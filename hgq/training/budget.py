@@ -188,6 +188,7 @@ class Budget(keras.callbacks.Callback):
         self._from: float | None = None  # where the set-point of this stage started
         self._kept: list[Any] | None = None
         self._fastest = 0.0
+        self._betas: list[Any] | None = None
 
     @property
     def stages(self) -> list[Stage]:
@@ -216,6 +217,7 @@ class Budget(keras.callbacks.Callback):
         return goal * (max(self._from, goal) / goal) ** left
 
     def on_train_begin(self, logs=None):
+        self._betas = None
         self._assign()
 
     def on_epoch_end(self, epoch, logs=None):
@@ -258,9 +260,11 @@ class Budget(keras.callbacks.Callback):
         return rate / self._fastest if self._fastest > 0 else 1.0
 
     def _assign(self) -> None:
-        from hgq.layers import set_beta
+        from hgq.layers import qlayers
 
-        set_beta(self.model, self.controller.beta)
+        if self._betas is None:  # once: walking through the layers takes longer than all else that this does each epoch
+            self._betas = [layer.beta for layer in qlayers(self.model)]
+        write(self._betas, [self.controller.beta] * len(self._betas))
 
     def _snapshot(self) -> list[Any]:
         return read(training_state(self.model))

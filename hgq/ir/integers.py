@@ -142,8 +142,19 @@ def _multiply(x: IntArray, y: IntArray) -> IntArray:
     return IntArray(x.mantissa * y.mantissa, x.f + y.f)
 
 
+def _largest_column(w: Ints) -> int:
+    """Largest sum of magnitudes over the rows of a matrix."""
+    if not w.size:
+        return 0
+    magnitudes = np.abs(w)
+    sums = magnitudes.sum(axis=-2, dtype=np.float64).max()
+    if sums < FLOAT64_EXACT:  # nearly always: exact
+        return int(sums)
+    return int(magnitudes.astype(object).sum(axis=-2).max())  # Python integers cannot overflow
+
+
 def _matmul(x: IntArray, w: IntArray) -> IntArray:
-    column = int(np.abs(w.mantissa).astype(object).sum(axis=-2).max()) if w.mantissa.size else 0  # Python integers cannot overflow
+    column = _largest_column(w.mantissa)
     bound = magnitude(x.mantissa) * column
     _bounded(bound, "matmul")
     if bound < FLOAT64_EXACT:

@@ -31,8 +31,8 @@ def needed(
     x = np.asarray(x, np.float32)
     low, high = (x.min(shared, keepdims=True), x.max(shared, keepdims=True)) if shared else (x, x)
 
-    def rounded(f: Floats) -> tuple[Floats, Floats]:
-        f = f.astype(np.int32)
+    def rounded(bits: Floats) -> tuple[Floats, Floats]:
+        f = bits.astype(np.int32)
         if rounding == "S_RND":
             return np.ldexp(np.floor(np.ldexp(low, f)), -f), np.ldexp(np.ceil(np.ldexp(high, f)), -f)
         return _rounded(low, f, rounding), _rounded(high, f, rounding)

@@ -54,7 +54,7 @@ def save(path: Path, model: keras.Model, parts: Mapping[str, Resumable], run: di
     notes["arrays"] = [(name, array.dtype.str, array.shape) for name, array in arrays.items()]
     entries = {DATA: b"".join(array.tobytes() for array in arrays.values()), NOTES: json.dumps(notes).encode()}
     buffer = io.BytesIO()
-    np.savez(buffer, **{name: np.frombuffer(content, np.uint8) for name, content in entries.items()})
+    np.savez(buffer, **{name: np.frombuffer(content, np.uint8) for name, content in entries.items()})  # pyright: ignore[reportArgumentType]
     write_file_atomically(path, buffer.getvalue(), force=True)
 
 

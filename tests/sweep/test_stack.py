@@ -15,6 +15,7 @@ from hgq.sweep.runners import Together
 from hgq.sweep.stack import Stack
 from hgq.sweep.stack.program import Program
 from hgq.sweep.stack.stack import state_of
+from hgq.sweep.stack.traced import Traced
 from hgq.sweep.stack.values import Value
 from hgq.training import load_data, train
 from hgq.training.build import build_model
@@ -122,7 +123,7 @@ def test_ops_of_a_program_against_numpy(shared):
             "constant": tf.range(3) * 2,
         }
 
-    program = Program(function, [tf.TensorSpec((4, 5)), tf.TensorSpec((5,))], {}, 3)
+    program = Program(Traced(function, [tf.TensorSpec((4, 5)), tf.TensorSpec((5,))], {}), 3)
 
     @tf.function(autograph=False)
     def run():
@@ -159,7 +160,7 @@ def test_what_cannot_be_done_for_many_is_refused():
     hidden = tf.Variable(1.0)
     for function, why in ((loops, "a loop"), (draws, "no variable"), (lambda x: x * hidden, "neither the model's nor its optimizer's")):
         with pytest.raises(ConfigError, match=why) as caught:
-            Program(function, [tf.TensorSpec((4,))], {}, 2)
+            Traced(function, [tf.TensorSpec((4,))], {})
         assert "--workers" in str(caught.value)
 
 

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <functional>
+#include <limits>
 #include <map>
 #include <memory>
 #include <string>
@@ -189,6 +190,29 @@ class Chain : public Direct {
   int64_t bytes_;
 };
 
+// The first of the greatest of each row.
+class Greatest : public Direct {
+ public:
+  Greatest(const Kinds& given, const Kinds& made)
+      : rows_(made[0].shape.num_elements()), length_(given[0].shape.dim_size(given[0].shape.dims() - 1)) {}
+  void call(const Call& call) const override {
+    const float* x = call.in(0);
+    int64_t* const out = call.out<int64_t>(0);
+    for (int64_t row = 0; row < rows_; ++row, x += length_) {
+      int64_t best = 0;
+      float greatest = std::numeric_limits<float>::lowest();
+      for (int64_t j = 0; j < length_; ++j) {
+        const bool more = x[j] > greatest;
+        greatest = more ? x[j] : greatest, best = more ? j : best;
+      }
+      out[row] = best;
+    }
+  }
+
+ private:
+  int64_t rows_, length_;
+};
+
 using Made = std::unique_ptr<Direct>;
 using Maker = std::function<Made(const Kinds& given, const Kinds& made)>;
 
@@ -240,7 +264,7 @@ inline const std::map<Key, Maker>& makers() {
       {{"Abs", DT_FLOAT, DT_FLOAT}, unary<float, float>([](float a) { return std::fabs(a); })},
       {{"Sqrt", DT_FLOAT, DT_FLOAT}, unary<float, float>([](float a) { return std::sqrt(a); })},
       {{"Square", DT_FLOAT, DT_FLOAT}, unary<float, float>([](float a) { return a * a; })},
-      {{"Relu", DT_FLOAT, DT_FLOAT}, unary<float, float>([](float a) { return a < 0.0f ? 0.0f : a; })},
+      {{"Relu", DT_FLOAT, DT_FLOAT}, unary<float, float>([](float a) { return a <= 0.0f ? 0.0f : a; })},
       {{"LogicalNot", DT_BOOL, DT_BOOL}, unary<bool, bool>([](bool a) { return !a; })},
       {{"Cast", DT_BOOL, DT_FLOAT}, unary<bool, float>([](bool a) { return (float)a; })},
       {{"Cast", DT_INT32, DT_FLOAT}, unary<int32_t, float>([](int32_t a) { return (float)a; })},
@@ -250,6 +274,7 @@ inline const std::map<Key, Maker>& makers() {
       {{"SelectV2", DT_BOOL, DT_FLOAT}, plain<Select>()},
       {{"SelectV2", DT_BOOL, DT_INT32}, plain<Select>()},
       {{"AddN", DT_FLOAT, DT_FLOAT}, plain<Sum>()},
+      {{"ArgMax", DT_FLOAT, DT_INT64}, plain<Greatest>()},
       {{"Pack", DT_FLOAT, DT_FLOAT}, plain<Chain>()},
       {{"Tile", DT_FLOAT, DT_FLOAT}, plain<Repeat>()},
   };
@@ -260,6 +285,7 @@ inline const std::map<Key, Maker>& makers() {
 inline bool is_plain(const tensorflow::NodeDef& node, const Kinds& given, const Kinds& made) {
   const std::string& type = node.op();
   if (made[0].shape.num_elements() == 0 || made[0].shape.dims() > kMostAxes) return false;
+  if (type == "ArgMax") return node.attr().count("_last_axis") && given[0].shape.dims() > 0;  // an axis is an operand: who makes the node says it
   if (type == "AddN") return given.size() > 1 && given.size() < 8;
   if (type == "BiasAdd") return node.attr().at("data_format").s() == "NHWC";
   if (type == "Pack") return node.attr().at("axis").i() == 0;

@@ -12,6 +12,7 @@
 #include "plain_ops.h"
 #include "tensorflow/core/framework/resource_mgr.h"
 #include "tensorflow/core/framework/resource_var.h"
+#include "tensorflow/core/platform/denormal.h"
 
 namespace hgqc {
 namespace program {
@@ -34,7 +35,7 @@ REGISTER_OP("HgqcProgram")
     .Input("constants: constant_types")
     .Attr("count: int >= 1")
     .Attr("data_types: list(type) >= 1")
-    .Attr("constant_types: list(type)")
+    .Attr("constant_types: list(type) >= 0")
     .Attr("own_data: list(bool)")
     .Attr("models: int >= 1")
     .Attr("nodes: string")
@@ -139,6 +140,7 @@ class ProgramOp : public OpKernel {
     std::vector<tensorflow::Status> states(models_);
     auto* const threads = context->device()->tensorflow_cpu_worker_threads()->workers;
     threads->ParallelFor(models_, 10000000, [&](int64_t from, int64_t to) {
+      const tensorflow::port::ScopedFlushDenormal flush;  // as TensorFlow's threads are set, but not the one that calls
       Worker worker(*this, context);
       for (int64_t model = from; model < to; ++model) states[model] = worker.run(model, steps, variables);
     });
@@ -198,7 +200,12 @@ class ProgramOp : public OpKernel {
       const int64_t samples = order.dim_size(2), size = op_.bytes(slot) / samples, own = op_.own_data_[slot - op_.count_] ? model * data.dim_size(1) : 0;
       const int32_t* const rows = order.flat<int32_t>().data() + (step * op_.models_ + model) * samples;
       const char* const from = static_cast<const char*>(data.data()) + own * size;
-      for (int64_t n = 0; n < samples; ++n) std::memcpy(static_cast<char*>(at_[slot]) + n * size, from + rows[n] * size, size);
+      char* const to = static_cast<char*>(at_[slot]);
+      if (size == 4) {
+        for (int64_t n = 0; n < samples; ++n) std::memcpy(to + n * 4, from + (int64_t)rows[n] * 4, 4);
+      } else {
+        for (int64_t n = 0; n < samples; ++n) std::memcpy(to + n * size, from + (int64_t)rows[n] * size, size);
+      }
     }
 
     tensorflow::Status compute(const Node& node) {

@@ -16,7 +16,9 @@ using tensorflow::OpKernelContext;
 using tensorflow::Tensor;
 using tensorflow::TensorShape;
 using tensorflow::errors::InvalidArgument;
+using tensorflow::shape_inference::DimensionHandle;
 using tensorflow::shape_inference::InferenceContext;
+using tensorflow::shape_inference::ShapeHandle;
 
 // Attributes that say the sizes which no operand has.
 class WindowOp : public OpKernel {
@@ -120,25 +122,56 @@ inline tensorflow::Status as_first(InferenceContext* c) {
   return tensorflow::Status();
 }
 
-// Python says the sizes: it knows them all but the batch.
-inline tensorflow::Status of_images(InferenceContext* c) {
-  c->set_output(0, c->UnknownShapeOfRank(4));
+// Shapes of what ConvolveOp, ConvolveDataOp and ConvolveKernelOp make.
+struct Sizes {
+  std::vector<int64_t> strides, sizes;
+  ShapeHandle first, second;
+};
+inline tensorflow::Status read(InferenceContext* c, Sizes* all) {
+  TF_RETURN_IF_ERROR(c->GetAttr("strides", &all->strides));
+  TF_RETURN_IF_ERROR(c->GetAttr("sizes", &all->sizes));
+  if (all->strides.size() != 2 || all->sizes.size() != 2) return tensorflow::Status(InvalidArgument("two strides and two sizes"));
+  TF_RETURN_IF_ERROR(c->WithRank(c->input(0), 4, &all->first));
+  return c->WithRank(c->input(1), 4, &all->second);
+}
+inline tensorflow::Status of_product(InferenceContext* c) {
+  Sizes all;
+  TF_RETURN_IF_ERROR(read(c, &all));
+  DimensionHandle windows[2];
+  for (int axis = 0; axis < 2; ++axis) {
+    const auto length = c->Dim(all.first, axis + 1), taps = c->Dim(all.second, axis);
+    const bool known = c->ValueKnown(length) && c->ValueKnown(taps) && all.strides[axis] > 0 && c->Value(length) >= c->Value(taps);
+    windows[axis] = known ? c->MakeDim((c->Value(length) - c->Value(taps)) / all.strides[axis] + 1) : c->UnknownDim();
+  }
+  c->set_output(0, c->MakeShape({c->Dim(all.first, 0), windows[0], windows[1], c->Dim(all.second, 3)}));
+  return tensorflow::Status();
+}
+inline tensorflow::Status of_data(InferenceContext* c) {
+  Sizes all;
+  TF_RETURN_IF_ERROR(read(c, &all));
+  c->set_output(0, c->MakeShape({c->Dim(all.first, 0), c->MakeDim(all.sizes[0]), c->MakeDim(all.sizes[1]), c->Dim(all.second, 2)}));
+  return tensorflow::Status();
+}
+inline tensorflow::Status of_kernel(InferenceContext* c) {
+  Sizes all;
+  TF_RETURN_IF_ERROR(read(c, &all));
+  c->set_output(0, c->MakeShape({c->MakeDim(all.sizes[0]), c->MakeDim(all.sizes[1]), c->Dim(all.first, 3), c->Dim(all.second, 3)}));
   return tensorflow::Status();
 }
 
-#define HGQC_WINDOW_OP(name, class_name, first, second)       \
+#define HGQC_WINDOW_OP(name, class_name, shape, first, second) \
   REGISTER_OP(name)                                           \
       .Input(first ": float")                                 \
       .Input(second ": float")                                \
       .Output("product: float")                               \
       .Attr("strides: list(int) = [1, 1]")                    \
       .Attr("sizes: list(int) = [1, 1]")                      \
-      .SetShapeFn(of_images);                                  \
+      .SetShapeFn(shape);                                      \
   REGISTER_KERNEL_BUILDER(Name(name).Device(tensorflow::DEVICE_CPU), class_name)
 
-HGQC_WINDOW_OP("HgqcConvolve", ConvolveOp, "x", "kernel");
-HGQC_WINDOW_OP("HgqcConvolveData", ConvolveDataOp, "gradient", "kernel");
-HGQC_WINDOW_OP("HgqcConvolveKernel", ConvolveKernelOp, "x", "gradient");
+HGQC_WINDOW_OP("HgqcConvolve", ConvolveOp, of_product, "x", "kernel");
+HGQC_WINDOW_OP("HgqcConvolveData", ConvolveDataOp, of_data, "gradient", "kernel");
+HGQC_WINDOW_OP("HgqcConvolveKernel", ConvolveKernelOp, of_kernel, "x", "gradient");
 
 REGISTER_OP("HgqcGreatestGradient")
     .Input("x: float")

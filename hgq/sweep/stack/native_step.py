@@ -20,7 +20,7 @@ from hgq.variables import read, write
 
 CHECKED = 6
 """Steps by which a program is compared to TensorFlow's graph."""
-SAME_ELEMENTS = frozenset(("Reshape", "Squeeze", "ExpandDims", "Bitcast", "StridedSlice", "StridedSliceGrad", "Sum"))
+SAME_ELEMENTS = frozenset(("Reshape", "EnsureShape", "Squeeze", "ExpandDims", "Bitcast", "StridedSlice", "StridedSliceGrad", "Sum"))
 """What only looks at memory in another way, where it neither drops nor adds elements."""
 
 
@@ -159,14 +159,17 @@ class NativeStep:
             self._node(op, "Identity", [])
             self._slot(op.outputs[0].name, op.outputs[0].dtype, op.outputs[0].shape, self._slots[self._source(op).name])
         else:
-            self._node(op, op.type, inputs, op.node_def.attr)
+            attributes = dict(op.node_def.attr)
+            if op.type == "ArgMax" and int(tf.get_static_value(op.inputs[1])) in (-1, len(op.inputs[0].shape) - 1):
+                attributes["_last_axis"] = tf.compat.v1.AttrValue(b=True)
+            self._node(op, op.type, inputs, attributes)
             for tensor in op.outputs:
                 self._slot(tensor.name, tensor.dtype, tensor.shape)
 
     def _node(self, op: Any, kind: str, inputs: Sequence[int], attributes: Any = None) -> None:
         node = self._graph.node.add(name=f"{op.name}_{len(self._graph.node)}", op=kind, input=[str(slot) for slot in inputs])
         for name, value in (attributes or {}).items():
-            if not name.startswith("_"):
+            if name == "_last_axis" or not name.startswith("_"):
                 node.attr[name].CopyFrom(value)
 
     def _source(self, op: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -169,6 +170,28 @@ def test_a_killed_worker_loses_only_its_trial(tmp_path, recipe_text):
     when = next(index for index, event in enumerate(events) if event.kind == "lost")
     again = [event.epoch for event in events[when:] if event.kind == "epoch" and event.trial == lost[0]]
     assert again[0] > 1 and again == list(range(again[0], again[-1] + 1)), "it went on from its checkpoint"
+
+
+@pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks for processes in /proc")
+def test_trials_are_begun_as_they_come_and_an_interrupt_ends_all(tmp_path, swept):
+    """As `Together` gives them: two that are trained already, and only want their report; then the user has enough."""
+    plan, out, *_ = swept
+    trials, before, events = plan.trials()[1:], set(started(os.getpid())), []
+    for trial in trials:
+        shutil.copytree(trial.directory(out), trial.directory(tmp_path), ignore=shutil.ignore_patterns("report.html", "estimate.json"))
+
+    def come():
+        yield trials[0]
+        while len(list(tmp_path.glob("trials/*/report.html"))) < 1:
+            time.sleep(0.05)
+        yield trials[1]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Processes(2).run(come(), tmp_path, events.append)
+    assert (trials[0].directory(tmp_path) / "estimate.json").is_file()
+    assert [event.trial for event in events if event.kind in ("done", "failed", "lost")] in ([], [trials[0].name])
+    assert set(started(os.getpid())) <= before
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import hashlib
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,13 +22,14 @@ EPSILON = 2.0**-24
 FORMS = ((False, False), (False, True), (True, False))
 
 
-def ops():
+def ops() -> Any:
     return native.ops_for(tf.zeros(()))
 
 
 def operands(rng: np.random.Generator, rows: int, cols: int, depth: int, form: tuple[bool, bool]) -> tuple[np.ndarray, np.ndarray]:
     a, b = rng.normal(size=(rows, depth)), rng.normal(size=(depth, cols))
-    return tuple(np.ascontiguousarray(m.T if turned else m, np.float32) for m, turned in zip((a, b), form, strict=True))
+    left, right = (np.ascontiguousarray(m.T if turned else m, np.float32) for m, turned in zip((a, b), form, strict=True))
+    return left, right
 
 
 def product(a, b, form: tuple[bool, bool]) -> np.ndarray:

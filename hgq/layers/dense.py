@@ -48,7 +48,7 @@ class DenseMap(KernelLayer):
 
     def linear_cost(self, bits_x, bits_kernel, bits_bias) -> Any:
         rows = ebops.copies(bits_x, self._turns.get("parallel"), TENSORS)
-        return ebops.dense(rows, bits_kernel, bits_bias, total=tf.reduce_sum)
+        return ebops.dense(rows, bits_kernel, bits_bias, total=tf.reduce_sum, product=_product_of_bits)
 
     def linear_to_ir(self, b: GraphBuilder, x: Ref, kernel: Ref) -> Ref:
         return b.op("matmul", x, kernel, name="matmul", **self._turns)
@@ -94,6 +94,11 @@ class QDenseBatchNorm(DenseMap, NormalizedLayer):
     Raises:
         ConfigError: an argument means nothing.
     """
+
+
+def _product_of_bits(bits_x, bits_kernel) -> Any:
+    y = native_dense.dense(bits_x, bits_kernel)
+    return bits_x @ bits_kernel if y is None else y
 
 
 def checked_units(units, where: str, what: str = "units") -> int:

@@ -11,6 +11,7 @@ positions take turns in fewer copies (`copies`), each as wide as the widest of i
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -51,7 +52,13 @@ def copies(bits: Array, parallel: int | None, arrays: Arrays = NUMPY) -> Array:
     return arrays.widest(arrays.reshape(bits, (-1, parallel, bits.shape[-1])), axis=0)
 
 
-def dense(bits_x: Array, bits_kernel: Array, bits_bias: Array | None = None, total: Callable[[Array], Any] = np.sum) -> Any:
+def dense(
+    bits_x: Array,
+    bits_kernel: Array,
+    bits_bias: Array | None = None,
+    total: Callable[[Array], Any] = np.sum,
+    product: Callable[[Array, Array], Array] = operator.matmul,
+) -> Any:
     """EBOPs of ``x @ kernel + bias``: the sum of ``bx[i] * bw[i, j]`` over i, j and all positions, plus the bias bits at each position.
 
     Args:
@@ -59,8 +66,9 @@ def dense(bits_x: Array, bits_kernel: Array, bits_bias: Array | None = None, tot
         bits_kernel: Bits of the kernel, shape (inputs, units).
         bits_bias: Bits of the bias, shape (units,), or None.
         total: Sums all elements.
+        product: ``x @ kernel``.
     """
-    products = total(bits_x[..., None, :] @ bits_kernel)
+    products = total(product(bits_x[..., None, :], bits_kernel))
     if bits_bias is None:
         return products
     return products + math.prod(bits_x.shape[:-1]) * total(bits_bias)

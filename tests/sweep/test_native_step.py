@@ -85,6 +85,7 @@ ELEMENTWISE = {
     "stack": lambda x, v: tf.reshape(tf.stack([v, x[0], x[1], v, x[2], v]), x.shape),
     "repeat": lambda x, v: tf.tile(v[None], [ROWS, 1]) + tf.tile(x[:1, :1], [ROWS, x.shape[1]]),
     "largest": lambda x, v: x + tf.cast(tf.argmax(x * v, -1), tf.float32)[:, None],
+    "largest_of_int32": lambda x, v: x + tf.cast(tf.argmax(x - v, -1, tf.int32), tf.float32)[:, None],
     "largest_down": lambda x, v: x + tf.cast(tf.argmax(x * v, 0), tf.float32),  # left to TensorFlow
     "slices": lambda x, v: x[:, ::-1] + x[..., None][:, :, 0] + v,
     "sums": lambda x, v: tf.reduce_sum(x[:, None], 1) + tf.reduce_sum(x, 0) * v,

@@ -191,19 +191,20 @@ class Chain : public Direct {
 };
 
 // The first of the greatest of each row.
+template <class To>
 class Greatest : public Direct {
  public:
   Greatest(const Kinds& given, const Kinds& made)
       : rows_(made[0].shape.num_elements()), length_(given[0].shape.dim_size(given[0].shape.dims() - 1)) {}
   void call(const Call& call) const override {
     const float* x = call.in(0);
-    int64_t* const out = call.out<int64_t>(0);
+    To* const out = call.out<To>(0);
     for (int64_t row = 0; row < rows_; ++row, x += length_) {
-      int64_t best = 0;
+      To best = 0;
       float greatest = std::numeric_limits<float>::lowest();
       for (int64_t j = 0; j < length_; ++j) {
         const bool more = x[j] > greatest;
-        greatest = more ? x[j] : greatest, best = more ? j : best;
+        greatest = more ? x[j] : greatest, best = more ? (To)j : best;
       }
       out[row] = best;
     }
@@ -274,7 +275,8 @@ inline const std::map<Key, Maker>& makers() {
       {{"SelectV2", DT_BOOL, DT_FLOAT}, plain<Select>()},
       {{"SelectV2", DT_BOOL, DT_INT32}, plain<Select>()},
       {{"AddN", DT_FLOAT, DT_FLOAT}, plain<Sum>()},
-      {{"ArgMax", DT_FLOAT, DT_INT64}, plain<Greatest>()},
+      {{"ArgMax", DT_FLOAT, DT_INT32}, plain<Greatest<int32_t>>()},
+      {{"ArgMax", DT_FLOAT, DT_INT64}, plain<Greatest<int64_t>>()},
       {{"Pack", DT_FLOAT, DT_FLOAT}, plain<Chain>()},
       {{"Tile", DT_FLOAT, DT_FLOAT}, plain<Repeat>()},
   };

@@ -2,6 +2,7 @@
 #pragma once
 #include "blocks.h"
 #include "fixed.h"
+#include "fixed_alone.h"
 #include "tensorflow/core/framework/op.h"
 #include "tensorflow/core/framework/op_kernel.h"
 #include "tensorflow/core/framework/shape_inference.h"
@@ -53,6 +54,19 @@ class FixedOp : public OpKernel, public Direct {
       case kRoundEven: return function(std::integral_constant<Rounding, kRoundEven>());
       default: return function(std::integral_constant<Rounding, kTruncate>());
     }
+  }
+
+  // Whether elements have bits of their own, and saturate.
+  bool are_alone(int64_t count, int64_t groups) const { return count == groups && !p_.follows && p_.overflow >= kSaturate; }
+  alone::Bits bits(const Call& call, int first, int64_t begin) const {
+    return {call.in(first) + begin, call.in(first + 1) + begin, call.in(first + 2) + begin};
+  }
+  void quantize_alone(const Call& call, int first, const float* x, float* q, int64_t begin, int64_t count) const {
+    with_rounding([&](auto rounding) {
+      alone::with_kind(p_, [&](auto kbi, auto symmetric) {
+        alone::forward<rounding.value, kbi.value, symmetric.value>(bits(call, first, begin), x, q, count);
+      });
+    });
   }
 
   // Elements of `count` and the groups of their bits, in parts that stay in the cache where no element shares its bits: then the formats of
@@ -142,6 +156,7 @@ class QuantizeOp : public FixedOp {
     parts(call.size(0), call.size(3), [&](int64_t first, int64_t count, int64_t groups) {
       const float* const from = call.in(0) + first;
       float* const to = call.out(0) + first;
+      if (are_alone(count, groups)) return quantize_alone(call, 1, from, to, first, count);
       const Blocks blocks(count, groups);
       const Row row(formats(call, 1, from, blocks, first, groups), p_, blocks.row);
       with_rounding([&](auto rounding) {
@@ -285,6 +300,12 @@ class SaturateGradientOp : public FixedOp {
     parts(call.size(1), call.size(4), [&](int64_t first, int64_t count, int64_t groups) {
       const float *const g = call.in(0) + first, *const at = call.in(1) + first;
       float *const dx = call.out(0) + first, *const di = call.out(1) + first, *const dw = call.out(2) + first;
+      if (are_alone(count, groups))
+        return with_rounding([&](auto rounding) {
+          alone::with_kind(p_, [&](auto kbi, auto symmetric) {
+            alone::backward<rounding.value, kbi.value, symmetric.value>(bits(call, 2, first), g, at, dx, di, dw, count);
+          });
+        });
       const Blocks blocks(count, groups);
       const Formats made = formats(call, 2, at, blocks, first, groups);
       const Row row(made, p_, blocks.row);
@@ -326,16 +347,21 @@ class ConstantBitsOp : public FixedOp {
     parts(call.size(0), call.size(3), [&](int64_t first, int64_t count, int64_t groups) {
       const float* const from = call.in(0) + first;
       float *const bits = call.out(0) + first, *const slope = call.out(1) + first, share = share_;
+      const auto measure = [=](int64_t begin, int64_t end) {  // what is in `bits` is quantized
+#pragma GCC ivdep
+        for (int64_t at = begin; at < end; ++at) {
+          const float q = bits[at];
+          slope[at] = q == 0.0f ? 0.0f : share;
+          bits[at] = significant_bits(q);
+        }
+      };
+      if (are_alone(count, groups)) return quantize_alone(call, 1, from, bits, first, count), measure(0, count);
       const Blocks blocks(count, groups);
       const Row row(formats(call, 1, from, blocks, first, groups), p_, blocks.row);
       with_rounding([&](auto rounding) {
         blocks.run(call.threads, 1.0, [&](int64_t, int64_t begin, int64_t end) {
           forward<rounding.value>(from, bits, begin, end, row, p_.overflow);
-          for (int64_t at = begin; at < end; ++at) {
-            const float q = bits[at];
-            slope[at] = q == 0.0f ? 0.0f : share;
-            bits[at] = significant_bits(q);
-          }
+          measure(begin, end);
         });
       });
     });

@@ -91,7 +91,7 @@ class NativeStep:
             data: Samples, for each input of the function.
         """
         alone = {id(variable): tf.Variable(value[None]) for variable, value in zip(theirs, read(mine), strict=True)}
-        samples = next(iter(self._traced.graph.inputs[self._position(self._traced.feeds[0])].shape))
+        samples = self._shapes[self._slots[self._traced.feeds[0]]][0]
         draw = np.random.default_rng(0)
         order = draw.integers(len(data[0]), size=(CHECKED, 1, samples)).astype(np.int32)
 
@@ -108,9 +108,6 @@ class NativeStep:
             return all(np.array_equal(a, alone[id(own)].numpy()[0], equal_nan=True) for a, own in zip(read(mine), theirs, strict=True))
         finally:
             write(mine, kept)
-
-    def _position(self, name: str) -> int:
-        return [tensor.name for tensor in self._traced.graph.inputs].index(name)
 
     def _is_outside(self, op: Any) -> bool:
         """Whether an op's results are the same for all models: they are made once, outside."""
@@ -130,7 +127,7 @@ class NativeStep:
     def _slot(self, name: str, dtype: Any, shape: Any, of: int | None = None) -> int:
         """A new slot, on memory of its own or that of another one."""
         number = len(self._types)
-        if None in shape or dtype in (tf.string, tf.variant, tf.resource):
+        if not shape.is_fully_defined() or dtype in (tf.string, tf.variant, tf.resource):
             raise NotImplementedError(f"{name}: of unknown size")
         self._slots[name] = number
         self._types.append(dtype)
@@ -160,7 +157,7 @@ class NativeStep:
             self._slot(op.outputs[0].name, op.outputs[0].dtype, op.outputs[0].shape, self._slots[self._source(op).name])
         else:
             attributes = dict(op.node_def.attr)
-            if op.type == "ArgMax" and int(tf.get_static_value(op.inputs[1])) in (-1, len(op.inputs[0].shape) - 1):
+            if op.type == "ArgMax" and tf.get_static_value(op.inputs[1]) in (-1, len(op.inputs[0].shape) - 1):
                 attributes["_last_axis"] = tf.compat.v1.AttrValue(b=True)
             self._node(op, op.type, inputs, attributes)
             for tensor in op.outputs:
@@ -180,9 +177,8 @@ class NativeStep:
         if op.type not in SAME_ELEMENTS:
             return False
         source, (made,) = self._source(op), op.outputs
-        if None in (*source.shape, *made.shape) or math.prod(source.shape) != math.prod(made.shape) or source.dtype.size != made.dtype.size:
-            return False
-        if source.name in self._outside:
+        known = source.shape.is_fully_defined() and made.shape.is_fully_defined() and source.name not in self._outside
+        if not known or math.prod(source.shape) != math.prod(made.shape) or source.dtype.size != made.dtype.size:
             return False
         if op.type in ("StridedSlice", "StridedSliceGrad"):
             strides = tf.get_static_value(self._plan.inputs(op)[3])
@@ -191,8 +187,8 @@ class NativeStep:
 
     def _to_be_copied(self, inner: Sequence[Any]) -> set[str]:
         """Values of variables that are still read when the variable has a new one: names."""
-        looks_at: dict[str, str] = {}
-        last, read_at, written = dict[str, int](), dict[str, tuple[str, int]](), dict[str, list[int]]()
+        looks_at: dict[Any, Any] = {}
+        last, read_at, written = dict[Any, int](), dict[Any, tuple[Any, int]](), dict[Any, list[int]]()
         for time, op in enumerate(inner):
             for tensor in self._plan.inputs(op):
                 last[looks_at.get(tensor.name, tensor.name)] = time

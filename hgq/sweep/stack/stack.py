@@ -83,9 +83,6 @@ class Stack:
             same = step.gives_the_same(ops, self._rows[0], self._variables, (x[0], y[0]))
         except (NotImplementedError, tf.errors.OpError) as error:
             log.info("The step of this stack is no native program: %s", error)
-            import traceback
-
-            traceback.print_exc()
             return None
         if not same:
             log.info("TensorFlow's graphs have other bits than the native program of this stack: its steps are done by TensorFlow.")

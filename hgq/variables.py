@@ -108,3 +108,37 @@ def _writer(dtype: tf.DType, size: int) -> Any:
 
 def _handles(size: int) -> list[tf.TensorSpec]:
     return [tf.TensorSpec((), tf.resource)] * size
+
+
+def collect(stacked: tf.Variable, handles: Sequence[Any]) -> None:
+    """Have a variable hold what others hold, one behind the other: those of these handles, all of one type and shape."""
+    graph = _collector(stacked.dtype, len(handles))
+    tf.raw_ops.StatefulPartitionedCall(args=[stacked.handle, *handles], Tout=[], f=graph)
+
+
+def spread(stacked: tf.Variable, handles: Sequence[Any], numbers: Iterable[int] | None = None) -> None:
+    """The inverse of `collect`: give each variable its row; only to those with these numbers, if they are given."""
+    wanted = tuple(range(len(handles)) if numbers is None else numbers)
+    graph = _spreader(stacked.dtype, len(handles), wanted)
+    tf.raw_ops.StatefulPartitionedCall(args=[stacked.handle, *(handles[number] for number in wanted)], Tout=[], f=graph)
+
+
+@cache
+def _collector(dtype: tf.DType, count: int) -> Any:
+    @tf.function(autograph=False)
+    def graph(own: Any, *handles: Any) -> None:
+        values = [tf.raw_ops.ReadVariableOp(resource=handle, dtype=dtype) for handle in handles]
+        tf.raw_ops.AssignVariableOp(resource=own, value=tf.raw_ops.Pack(values=values, axis=0))
+
+    return graph.get_concrete_function(*_handles(count + 1))
+
+
+@cache
+def _spreader(dtype: tf.DType, count: int, wanted: tuple[int, ...]) -> Any:
+    @tf.function(autograph=False)
+    def graph(own: Any, *handles: Any) -> None:
+        rows = tf.raw_ops.Unpack(value=tf.raw_ops.ReadVariableOp(resource=own, dtype=dtype), num=count, axis=0)
+        for number, handle in zip(wanted, handles, strict=True):
+            tf.raw_ops.AssignVariableOp(resource=handle, value=rows[number])
+
+    return graph.get_concrete_function(*_handles(len(wanted) + 1))

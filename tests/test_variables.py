@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from hgq.variables import SIZES, read, write
+from hgq.variables import SIZES, collect, read, spread, write
 
 
 def made(count, seed=0):
@@ -49,3 +49,22 @@ def test_nothing_is_shared():
 def test_as_many_values_as_variables():
     with pytest.raises(ValueError):
         write(made(3), [1.0])
+
+
+@pytest.mark.parametrize("kind", ["float32", "int32"])
+def test_rows_of_a_stack(kind):
+    draw = np.random.default_rng(3)
+    values = [draw.integers(-99, 99, (2, 3)).astype(kind) for _ in range(5)]
+    rows = [tf.Variable(value) for value in values]
+    stacked = tf.Variable(np.zeros((5, 2, 3), kind))
+    handles = [row.handle for row in rows]
+    collect(stacked, handles)
+    np.testing.assert_array_equal(stacked.numpy(), np.stack(values))
+    stacked.assign(stacked + 100)
+    spread(stacked, handles, [1, 3])
+    for number, (row, value) in enumerate(zip(rows, values, strict=True)):
+        np.testing.assert_array_equal(row.numpy(), value + (100 if number in (1, 3) else 0))
+    spread(stacked, handles)
+    rows[0].assign_add(np.ones((2, 3), kind))
+    np.testing.assert_array_equal(stacked.numpy(), np.stack(values) + 100, "a row is a copy")
+    np.testing.assert_array_equal(rows[4].numpy(), values[4] + 100)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from hgq.training.run import Run
 from hgq.training.start import begun
 
 
-def lockstep(trials: Sequence[Trial], out: Path, report: Report) -> list[Trial]:
+def lockstep(trials: Sequence[Trial], out: Path, report: Report) -> Iterator[Trial]:
     """Train trials together, up to their delivered models; that one failed is an event.
 
     Args:
@@ -21,8 +21,8 @@ def lockstep(trials: Sequence[Trial], out: Path, report: Report) -> list[Trial]:
         out: The sweep directory.
         report: Called with what happens.
 
-    Returns:
-        The trials that did not fail: to be estimated, verified and reported.
+    Yields:
+        Each trial that did not fail, once its models are delivered: to be estimated, verified and reported.
 
     Raises:
         ConfigError: these models cannot be trained in one step together. Nothing is trained then, and no trial has ended.
@@ -51,7 +51,9 @@ def lockstep(trials: Sequence[Trial], out: Path, report: Report) -> list[Trial]:
         for run in others:
             run.loop.borrow(first.loop)
         _train(list(runs.values()))
-    return [trial for trial in whole if caught(trial, report, partial(end, trial))]
+    for trial in whole:
+        if caught(trial, report, partial(end, trial)):
+            yield trial
 
 
 def _train(runs: Sequence[Run]) -> None:

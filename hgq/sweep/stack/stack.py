@@ -19,6 +19,7 @@ from hgq.sweep.stack.traced import Traced
 from hgq.sweep.stack.values import Value
 from hgq.training.loop import costs_of, order
 from hgq.training.step import training_state
+from hgq.variables import collect, spread
 
 log = logging.getLogger("hgq.sweep")
 
@@ -124,16 +125,13 @@ class Stack:
 
     def pull(self, numbers: Sequence[int] | None = None) -> None:
         """Give the models what the stack holds: those with these numbers, or all."""
-        wanted = range(len(self.models)) if numbers is None else numbers
         for own, handles in zip(self._variables, self._model_handles, strict=True):
-            rows = tf.unstack(own.read_value())
-            for number in wanted:
-                tf.raw_ops.AssignVariableOp(resource=handles[number], value=rows[number])
+            spread(own, handles, numbers)
 
     def push(self) -> None:
         """Take what the models hold."""
         for own, handles in zip(self._variables, self._model_handles, strict=True):
-            own.assign(tf.stack([tf.raw_ops.ReadVariableOp(resource=handle, dtype=own.dtype) for handle in handles]))
+            collect(own, handles)
 
     def run_epoch(self, orders: Sequence[tuple[int, int]]) -> list[dict[str, float]]:
         """Train each model on each of its samples once.

@@ -113,14 +113,14 @@ def _handles(size: int) -> list[tf.TensorSpec]:
 def collect(stacked: tf.Variable, handles: Sequence[Any]) -> None:
     """Have a variable hold what others hold, one behind the other: those of these handles, all of one type and shape."""
     graph = _collector(stacked.dtype, len(handles))
-    tf.raw_ops.StatefulPartitionedCall(args=[stacked.handle, *handles], Tout=[], f=graph)
+    _run(graph, [stacked.handle, *handles])
 
 
 def spread(stacked: tf.Variable, handles: Sequence[Any], numbers: Iterable[int] | None = None) -> None:
     """The inverse of `collect`: give each variable its row; only to those with these numbers, if they are given."""
     wanted = tuple(range(len(handles)) if numbers is None else numbers)
     graph = _spreader(stacked.dtype, len(handles), wanted)
-    tf.raw_ops.StatefulPartitionedCall(args=[stacked.handle, *(handles[number] for number in wanted)], Tout=[], f=graph)
+    _run(graph, [stacked.handle, *(handles[number] for number in wanted)])
 
 
 @cache

@@ -131,6 +131,18 @@ def test_variables_are_read_and_written_in_order(ops, own):
     assert [node.op for node in used._graph.node].count("Snapshot") == 1
 
 
+def test_axes_that_a_graph_knows_only_once_constants_are_known(ops):
+    """What gradients of broadcasting are made of: the traced graph knows no shape of such a sum."""
+
+    def step(variables, x):
+        _, axes = tf.raw_ops.BroadcastGradientArgs(s0=tf.constant([ROWS, 5]), s1=tf.constant([5]))
+        summed = tf.reduce_sum(x, axes)
+        variables[0].assign_add(tf.reshape(summed, [5]))
+
+    draw = np.random.default_rng(4)
+    compare(ops, step, [np.zeros((MODELS, 5), np.float32)], draw.normal(size=(30, 5)).astype(np.float32))
+
+
 def test_what_is_no_program(ops):
     """Shapes that are not known, and texts."""
     for function in (lambda x: tf.boolean_mask(x, x > 0), lambda x: tf.strings.length(tf.strings.as_string(x))):

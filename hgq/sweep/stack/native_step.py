@@ -47,9 +47,11 @@ class NativeStep:
         feeds = {tensor.name: tensor for tensor in traced.graph.inputs}
         for name in traced.feeds:
             self._slot(name, feeds[name].dtype, feeds[name].shape)
-        self.constants = list({t.name: t for op in inner for t in self._plan.inputs(op) if t.name in self._outside}.values())
-        for tensor in self.constants:
-            self._slot(tensor.name, tensor.dtype, tensor.shape)
+        needed = list({t.name: t for op in inner for t in self._plan.inputs(op) if t.name in self._outside}.values())
+        self._constants: list[Any] = tf.function(lambda: self._evaluated(needed), autograph=False)()
+        for tensor, value in zip(needed, self._constants, strict=True):
+            self._slot(tensor.name, value.dtype, value.shape)
+        self._shape_of = self._inferred(inner, {tensor.name: value for tensor, value in zip(needed, self._constants, strict=True)})
         self._graph = tf.compat.v1.GraphDef()
         self._copied = self._to_be_copied(inner)
         for op in inner:
@@ -70,7 +72,7 @@ class NativeStep:
             variables=[variable.handle for variable in variables],
             order=order,
             data=data,
-            constants=self._evaluated(),
+            constants=self._constants,
             own_data=own_data,
             models=models,
             nodes=self._graph.SerializeToString(deterministic=True),
@@ -113,8 +115,8 @@ class NativeStep:
         """Whether an op's results are the same for all models: they are made once, outside."""
         return is_known_shape(op) or (op.type not in ON_VARIABLES and not any(self._plan.varies(op)))
 
-    def _evaluated(self) -> list[Any]:
-        """The constants, in the present graph."""
+    def _evaluated(self, needed: Sequence[Any]) -> list[Any]:
+        """What these tensors of the traced graph are, which are the same for all models, in the present graph."""
         made = {name: tf.convert_to_tensor(tensor) for name, tensor in self._traced.constants.items()}
         for op in self._ops:
             if is_known_shape(op):
@@ -122,7 +124,26 @@ class NativeStep:
             elif self._is_outside(op):
                 outputs = rules.create(op, [made[tensor.name] for tensor in self._plan.inputs(op)])
                 made |= {tensor.name: output for tensor, output in zip(op.outputs, outputs, strict=True)}
-        return [made[tensor.name] for tensor in self.constants]
+        return [made[tensor.name] for tensor in needed]
+
+    def _inferred(self, inner: Sequence[Any], constants: dict[Any, Any]) -> dict[Any, Any]:
+        """Shapes of what ops make, by name, now that constants are known: axes of sums are, of which the traced graph knows nothing."""
+        found: dict[Any, Any] = {}
+        with tf.Graph().as_default():
+            made = {name: tf.constant(value.numpy()) for name, value in constants.items()}
+            for name, slot in self._slots.items():
+                if name not in made:
+                    made[name] = tf.compat.v1.placeholder(self._types[slot], self._shapes[slot])
+            for op in inner:
+                if op.type == "ReadVariableOp":
+                    outputs = [made[op.inputs[0].name]]
+                elif op.type in ON_VARIABLES:
+                    continue
+                else:
+                    outputs = rules.create(op, [made[tensor.name] for tensor in self._plan.inputs(op)])
+                for tensor, output in zip(op.outputs, outputs, strict=True):
+                    made[tensor.name], found[tensor.name] = output, output.shape
+        return found
 
     def _slot(self, name: str, dtype: Any, shape: Any, of: int | None = None) -> int:
         """A new slot, on memory of its own or that of another one."""
@@ -154,14 +175,14 @@ class NativeStep:
             self._node(op, op.type, [*handles, *inputs], op.node_def.attr)
         elif self._is_view(op):
             self._node(op, "Identity", [])
-            self._slot(op.outputs[0].name, op.outputs[0].dtype, op.outputs[0].shape, self._slots[self._source(op).name])
+            self._slot(op.outputs[0].name, op.outputs[0].dtype, self._shape_of[op.outputs[0].name], self._slots[self._source(op).name])
         else:
             attributes = dict(op.node_def.attr)
             if op.type == "ArgMax" and tf.get_static_value(op.inputs[1]) in (-1, len(op.inputs[0].shape) - 1):
                 attributes["_last_axis"] = tf.compat.v1.AttrValue(b=True)
             self._node(op, op.type, inputs, attributes)
             for tensor in op.outputs:
-                self._slot(tensor.name, tensor.dtype, tensor.shape)
+                self._slot(tensor.name, tensor.dtype, self._shape_of[tensor.name])
 
     def _node(self, op: Any, kind: str, inputs: Sequence[int], attributes: Any = None) -> None:
         node = self._graph.node.add(name=f"{op.name}_{len(self._graph.node)}", op=kind, input=[str(slot) for slot in inputs])
@@ -177,8 +198,9 @@ class NativeStep:
         if op.type not in SAME_ELEMENTS:
             return False
         source, (made,) = self._source(op), op.outputs
-        known = source.shape.is_fully_defined() and made.shape.is_fully_defined() and source.name not in self._outside
-        if not known or math.prod(source.shape) != math.prod(made.shape) or source.dtype.size != made.dtype.size:
+        shapes = self._shape_of.get(source.name, source.shape), self._shape_of[made.name]
+        known = all(shape.is_fully_defined() for shape in shapes) and source.name not in self._outside
+        if not known or math.prod(shapes[0]) != math.prod(shapes[1]) or source.dtype.size != made.dtype.size:
             return False
         if op.type in ("StridedSlice", "StridedSliceGrad"):
             strides = tf.get_static_value(self._plan.inputs(op)[3])

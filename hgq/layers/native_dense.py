@@ -52,17 +52,11 @@ def _of_product(op: tf.Operation, upstream: Tensor) -> tuple[Tensor, Tensor]:
 def _of_dense(op: tf.Operation, upstream: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     x, kernel, _ = op.inputs
     if op.get_attr("relu"):
-        upstream, of_bias = _ops(upstream).hgqc_bias_relu_gradient(upstream, op.outputs[0])
+        upstream, of_bias = native.ops_in_graphs().hgqc_bias_relu_gradient(upstream, op.outputs[0])
     else:
         of_bias = tf.raw_ops.BiasAddGrad(out_backprop=upstream)
     return _product(upstream, kernel, transpose_b=True), _product(x, upstream, transpose_a=True), of_bias
 
 
-def _ops(x: Tensor) -> Any:
-    """The ops whose gradient is wanted were there."""
-    with native.in_graphs():
-        return native.ops_for(x)
-
-
 def _product(a: Tensor, b: Tensor, transpose_a: bool = False, transpose_b: bool = False) -> Tensor:
-    return _ops(a).hgqc_mat_mul(a, b, transpose_a=transpose_a, transpose_b=transpose_b)
+    return native.ops_in_graphs().hgqc_mat_mul(a, b, transpose_a=transpose_a, transpose_b=transpose_b)

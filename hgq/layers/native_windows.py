@@ -99,20 +99,14 @@ def _of_greatest(op: tf.Operation, upstream: Tensor) -> tuple[None, None, Tensor
 
 
 def _result(x: Tensor, kernel: Tensor, op: tf.Operation) -> Tensor:
-    return _ops(x).hgqc_convolve(x, kernel, strides=op.get_attr("strides"))
+    return native.ops_in_graphs().hgqc_convolve(x, kernel, strides=op.get_attr("strides"))
 
 
 def _data(gradient: Tensor, kernel: Tensor, op: tf.Operation, sizes: Any) -> Tensor:
-    dx = _ops(kernel).hgqc_convolve_data(gradient, kernel, strides=op.get_attr("strides"), sizes=list(sizes))
+    dx = native.ops_in_graphs().hgqc_convolve_data(gradient, kernel, strides=op.get_attr("strides"), sizes=list(sizes))
     return tf.ensure_shape(dx, (None, *sizes, kernel.shape[2]))
 
 
 def _kernel(x: Tensor, gradient: Tensor, op: tf.Operation, taps: Any) -> Tensor:
-    dk = _ops(x).hgqc_convolve_kernel(x, gradient, strides=op.get_attr("strides"), sizes=list(taps))
+    dk = native.ops_in_graphs().hgqc_convolve_kernel(x, gradient, strides=op.get_attr("strides"), sizes=list(taps))
     return tf.ensure_shape(dk, (*taps, x.shape[-1], gradient.shape[-1]))
-
-
-def _ops(x: Tensor) -> Any:
-    """The ops whose gradient is wanted were there."""
-    with native.in_graphs():
-        return native.ops_for(x)

@@ -24,6 +24,6 @@ They run on the CPU. Where TensorFlow sees a GPU they are not used.
 from __future__ import annotations
 
 from hgq.native.build import State, state
-from hgq.native.library import in_graphs, instructions, ops_for
+from hgq.native.library import in_graphs, instructions, ops_for, ops_in_graphs
 
-__all__ = ["State", "in_graphs", "instructions", "ops_for", "state"]
+__all__ = ["State", "in_graphs", "instructions", "ops_for", "ops_in_graphs", "state"]

@@ -47,6 +47,14 @@ def ops_for(x: Any) -> Any | None:
     return loaded[0] if loaded else None
 
 
+def ops_in_graphs() -> Any:
+    """The native ops for float32, or None, whatever is allowed here: for gradients of native ops, and for stacks of models."""
+    import tensorflow as tf
+
+    with in_graphs():
+        return ops_for(tf.TensorSpec((), tf.float32))
+
+
 def _allowed() -> bool:
     import tensorflow as tf
 

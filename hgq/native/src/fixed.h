@@ -93,6 +93,36 @@ inline float fraction(float width, float i, bool kbi) {
 
 inline bool is_dead(float k, float i, float f, Overflow overflow) { return (overflow == kSymmetric ? i + f : k + i + f) <= 0.0f; }
 
+// The ends of a format's range; `step` is 2^-f.
+template <bool symmetric>
+inline void ends_of(float k, float i, float f, float step, float* high, float* low) {
+  const float end = power(std::max(i, -f)), top = end - step;
+  *high = top;
+  *low = -k * (symmetric ? top : (i + f < 0.0f ? 0.0f : end));
+}
+
+// Gradients of i and of the width, from the sums over elements inside of the range, above and below it.
+template <bool kbi, bool symmetric>
+inline void bits_gradient(float k, float i, float f, float inside, float above, float below, float* d_i, float* d_width) {
+  const float lower = k * below, ends = above - lower;
+  const float of_f = kLn2 * (inside + power(-f) * (symmetric ? ends : above));
+  const float of_i = kLn2 * power(std::max(i, -f)) * ends;
+  *d_width = of_f;
+  *d_i = kbi ? of_i - of_f : of_i;
+}
+
+// function(kbi, symmetric) of what saturates, as constants.
+template <class Function>
+inline void with_kind(const Parameters& p, const Function& function) {
+  using Yes = std::true_type;
+  using No = std::false_type;
+  const bool symmetric = p.overflow == kSymmetric;
+  if (p.kbi)
+    symmetric ? function(Yes(), Yes()) : function(Yes(), No());
+  else
+    symmetric ? function(No(), Yes()) : function(No(), No());
+}
+
 // ---- formats repeated to a row that vectorises ------------------------------------------------------------------------------------------
 
 // A multiple of the groups that is worth a vector loop.
@@ -159,11 +189,7 @@ struct Row {
   template <Overflow overflow>
   static void ends(const float* __restrict k, const float* __restrict i, const float* __restrict f, const float* __restrict step, int64_t n,
                    float* __restrict high, float* __restrict low) {
-    for (int64_t j = 0; j < n; ++j) {
-      const float end = power(std::max(i[j], -f[j])), top = end - step[j];
-      high[j] = top;
-      low[j] = -k[j] * (overflow == kSymmetric ? top : (i[j] + f[j] < 0.0f ? 0.0f : end));
-    }
+    for (int64_t j = 0; j < n; ++j) ends_of<overflow == kSymmetric>(k[j], i[j], f[j], step[j], &high[j], &low[j]);
   }
 };
 
@@ -282,18 +308,13 @@ inline void saturate_backward(const float* g, const float* x, float* dx, int64_t
   }
 }
 
-// Gradients of i and of the width, from the sums over elements inside of the range, above and below it.
 inline void bits_backward(const Formats& formats, const Parameters& p, const float* __restrict inside, const float* __restrict above,
                           const float* __restrict below, int64_t n, float* __restrict d_i, float* __restrict d_width) {
   const float *const __restrict k = formats.k.data(), *const __restrict i = formats.i.data(), *const __restrict f = formats.f.data();
-  const bool symmetric = p.overflow == kSymmetric, kbi = p.kbi;
-  for (int64_t j = 0; j < n; ++j) {
-    const float lower = k[j] * below[j], ends = above[j] - lower;
-    const float of_f = kLn2 * (inside[j] + power(-f[j]) * (symmetric ? ends : above[j]));
-    const float of_i = kLn2 * power(std::max(i[j], -f[j])) * ends;
-    d_width[j] = of_f;
-    d_i[j] = kbi ? of_i - of_f : of_i;
-  }
+  with_kind(p, [=](auto kbi, auto symmetric) {
+    for (int64_t j = 0; j < n; ++j)
+      bits_gradient<kbi.value, symmetric.value>(k[j], i[j], f[j], inside[j], above[j], below[j], &d_i[j], &d_width[j]);
+  });
 }
 
 }  // namespace hgqc

@@ -22,9 +22,7 @@ inline Constants constants(const Bits& bits, int64_t j) {
   c.i = std::nearbyint(bits.i[j]);
   c.f = fraction(std::nearbyint(bits.width[j]), c.i, kbi);
   c.scale = factor<rounding>(power(c.f)), c.step = power(-c.f);
-  const float end = power(std::max(c.i, -c.f)), top = end - c.step;
-  c.high = top;
-  c.low = -bits.k[j] * (symmetric ? top : (c.i + c.f < 0.0f ? 0.0f : end));
+  ends_of<symmetric>(bits.k[j], c.i, c.f, c.step, &c.high, &c.low);
   return c;
 }
 
@@ -49,24 +47,8 @@ inline void backward(const Bits& bits, const float* __restrict g, const float* _
     const float inside = 0.0f + up * (y - rounded<rounding>(y, c.scale) * c.step);  // a sum of one
     const float above = is_above ? up : 0.0f, below = is_below ? up : 0.0f;
     dx[j] = is_above || is_below ? 0.0f : up;
-    const float lower = bits.k[j] * below, ends = above - lower;
-    const float of_f = kLn2 * (inside + c.step * (symmetric ? ends : above));
-    const float of_i = kLn2 * power(std::max(c.i, -c.f)) * ends;
-    d_width[j] = of_f;
-    d_i[j] = kbi ? of_i - of_f : of_i;
+    bits_gradient<kbi, symmetric>(bits.k[j], c.i, c.f, inside, above, below, &d_i[j], &d_width[j]);
   }
-}
-
-// function(kbi, symmetric), as constants.
-template <class Function>
-inline void with_kind(const Parameters& p, const Function& function) {
-  using Yes = std::true_type;
-  using No = std::false_type;
-  const bool symmetric = p.overflow == kSymmetric;
-  if (p.kbi)
-    symmetric ? function(Yes(), Yes()) : function(Yes(), No());
-  else
-    symmetric ? function(No(), Yes()) : function(No(), No());
 }
 
 }  // namespace alone

@@ -63,7 +63,7 @@ class FixedOp : public OpKernel, public Direct {
   }
   void quantize_alone(const Call& call, int first, const float* x, float* q, int64_t begin, int64_t count) const {
     with_rounding([&](auto rounding) {
-      alone::with_kind(p_, [&](auto kbi, auto symmetric) {
+      with_kind(p_, [&](auto kbi, auto symmetric) {
         alone::forward<rounding.value, kbi.value, symmetric.value>(bits(call, first, begin), x, q, count);
       });
     });
@@ -302,7 +302,7 @@ class SaturateGradientOp : public FixedOp {
       float *const dx = call.out(0) + first, *const di = call.out(1) + first, *const dw = call.out(2) + first;
       if (are_alone(count, groups))
         return with_rounding([&](auto rounding) {
-          alone::with_kind(p_, [&](auto kbi, auto symmetric) {
+          with_kind(p_, [&](auto kbi, auto symmetric) {
             alone::backward<rounding.value, kbi.value, symmetric.value>(bits(call, 2, first), g, at, dx, di, dw, count);
           });
         });

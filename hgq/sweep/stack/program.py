@@ -32,8 +32,7 @@ class Program:
         self.models = models
         self._graph, self._structure, self._feeds = traced.graph, traced.structure, traced.feeds
         self._stacked, self._constants, captured = traced.stacked, traced.constants, traced.captured
-        with native.in_graphs():
-            self._native: Any = native.ops_for(tf.TensorSpec((), tf.float32))
+        self._native: Any = native.ops_in_graphs()
         self._plan = Plan(self._graph, captured, joined=self._native is not None)
         parts = [step for step in self._plan.steps if isinstance(step, Part)]
         if not all(gives_the_same(part, self._plan.inputs, self._native.hgqc_each) for part in parts):

@@ -75,8 +75,7 @@ class Stack:
 
     def _native_epoch(self, traced: Traced, x: list[Any], y: list[Any]) -> Callable[[Any], Any] | None:
         """An epoch as one native op, where there is one and it gives the bits of training alone."""
-        with native.in_graphs():
-            ops: Any = native.ops_for(tf.TensorSpec((), tf.float32))
+        ops = native.ops_in_graphs()
         if ops is None:
             return None
         try:
